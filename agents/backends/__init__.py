@@ -1,0 +1,1 @@
+"""Backends: one protocol, one module per kind, errors mapped at the border."""

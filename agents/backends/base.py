@@ -1,0 +1,37 @@
+"""The one protocol that every backend speaks. One conformance suite (tests/agents/backends/) runs over all of them."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from ...schemas.completion import CompletionRequest, StreamItem
+
+
+class Backend(Protocol):
+    """A source of completions.
+
+    A backend belongs to the event loop on which it was first used. It maps every foreign error to `BackendError`'s
+    subclasses, applies its connect, first-token and idle timeouts, and retries nothing: retries are `call_model`'s.
+    """
+
+    name: str
+    """Name as configured: the kind, or the key in K2THINK_BACKENDS."""
+    model: str
+    """Model name as sent to the server."""
+    templates: str | None
+    """Prompt template set that the model was trained for; None = any."""
+
+    def stream(self, request: CompletionRequest) -> AsyncIterator[StreamItem]:
+        """Yield deltas, then exactly one `Finish`.
+
+        Closing the iterator early (`aclose`) or cancelling the consuming task closes the connection, or aborts the
+        request in the engine, at once. Raises BackendError.
+        """
+        ...
+
+    async def probe(self) -> dict[str, str]:
+        """Reach the server and check that the model is served; return facts for `doctor` (name → text). Raises BackendError."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections; running streams end with StreamBroken."""
+        ...

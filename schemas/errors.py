@@ -1,0 +1,191 @@
+"""The error tree. Foreign errors are mapped into it once, at the border where they arise.
+
+    K2ThinkError
+    ├── UserError                 something the caller can put right (exit code 2)
+    │   ├── InvalidRequest        a request, policy or input line that cannot be understood
+    │   ├── ConfigurationError    settings that cannot work
+    │   ├── QueueFull             no more work is accepted for now
+    │   └── NotFound              no such job
+    ├── StoreError                the database
+    │   ├── StoreUnavailable      cannot be reached just now; try again
+    │   ├── StoreFull             no space left
+    │   └── SchemaMismatch        written by another version
+    ├── BrokerUnavailable         Redis cannot be reached just now; try again
+    ├── BackendError              a model server or engine
+    │   ├── retryable: RateLimited, Overloaded, Unreachable, StreamBroken, Stalled, MalformedResponse
+    │   └── final: BadRequest, Unauthorized, PaymentRequired, ModelNotFound, ContextTooLong
+    └── GradingError              a check or comparison that crashed (an error, never a zero)
+        └── SandboxUnavailable    code cannot be run safely here
+"""
+
+from typing import ClassVar
+
+
+class K2ThinkError(Exception):
+    """Base of all our errors. `str(error)` says what happened, why, and what to do."""
+
+    code: ClassVar[str] = "internal_error"
+    """Stable machine-readable name, as it appears in results and the HTTP API."""
+
+
+class UserError(K2ThinkError):
+    """Something that the caller can put right."""
+
+    code = "invalid_request"
+
+
+class InvalidRequest(UserError):
+    """A request that cannot be understood."""
+
+    code = "invalid_request"
+
+
+class ConfigurationError(UserError):
+    """Settings that cannot work; the message names the variable."""
+
+    code = "configuration_error"
+
+
+class QueueFull(UserError):
+    """No more work is accepted for now."""
+
+    code = "queue_full"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(UserError):
+    """No such job."""
+
+    code = "not_found"
+
+
+class StoreError(K2ThinkError):
+    """The database failed."""
+
+    code = "store_error"
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached just now."""
+
+    code = "store_unavailable"
+
+
+class StoreFull(StoreError):
+    """No space is left for the database."""
+
+    code = "store_full"
+
+
+class SchemaMismatch(StoreError):
+    """The database was written by another version of k2think."""
+
+    code = "schema_mismatch"
+
+
+class BrokerUnavailable(K2ThinkError):
+    """Redis cannot be reached just now."""
+
+    code = "broker_unavailable"
+
+
+class BackendError(K2ThinkError):
+    """A model server or engine failed."""
+
+    code = "backend_error"
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later."""
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status, None where there was none."""
+        self.retry_after_s = retry_after_s
+        """Seconds to wait as told by the server; None = not told."""
+
+
+class RateLimited(BackendError):
+    """429: the caller sends too much."""
+
+    code = "backend_rate_limited"
+    retryable = True
+
+
+class Overloaded(BackendError):
+    """5xx: the server cannot serve now."""
+
+    code = "backend_overloaded"
+    retryable = True
+
+
+class Unreachable(BackendError):
+    """No connection to the server."""
+
+    code = "backend_unreachable"
+    retryable = True
+
+
+class StreamBroken(BackendError):
+    """The response ended before it was complete."""
+
+    code = "backend_stream_broken"
+    retryable = True
+
+
+class Stalled(BackendError):
+    """No data for longer than the idle timeout."""
+
+    code = "backend_stalled"
+    retryable = True
+
+
+class MalformedResponse(BackendError):
+    """The response does not follow the protocol."""
+
+    code = "backend_malformed_response"
+    retryable = True
+
+
+class BadRequest(BackendError):
+    """400: the server refuses the request as such."""
+
+    code = "backend_bad_request"
+
+
+class Unauthorized(BackendError):
+    """401 or 403: the key is missing, wrong, or lacks the right."""
+
+    code = "backend_unauthorized"
+
+
+class PaymentRequired(BackendError):
+    """402: the account has no credit."""
+
+    code = "backend_payment_required"
+
+
+class ModelNotFound(BackendError):
+    """404: the server does not serve the model."""
+
+    code = "backend_model_not_found"
+
+
+class ContextTooLong(BackendError):
+    """The prompt and the requested completion do not fit the model's context."""
+
+    code = "backend_context_too_long"
+
+
+class GradingError(K2ThinkError):
+    """A check or comparison crashed: an error that is counted, never a zero."""
+
+    code = "grading_error"
+
+
+class SandboxUnavailable(GradingError):
+    """Code cannot be run safely on this machine."""
+
+    code = "sandbox_unavailable"

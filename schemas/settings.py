@@ -1,0 +1,216 @@
+"""Settings from the environment (`K2THINK_…`, nested with `__`) and an optional `.env` file. The only place that reads it.
+
+`.env.example` documents every variable; a test holds the two together.
+"""
+
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import ConfigurationError
+from .messages import AgentKind
+
+BUNDLED_MODEL = "k2think-mini"
+CEREBRAS_URL = "https://api.cerebras.ai"
+
+
+class BackendKind(StrEnum):
+    """The kinds of backend that exist."""
+
+    openvino = "openvino"
+    """Embedded engine in the worker's own process, any CPU."""
+    openai = "openai"
+    """Any OpenAI-compatible server."""
+    cerebras = "cerebras"
+    """Cerebras Inference."""
+    vllm = "vllm"
+    """A vLLM server, with its speculation checked."""
+
+
+class BackendSettings(BaseModel):
+    """One model backend."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+    backend: BackendKind = BackendKind.openvino
+    """Kind of backend."""
+    base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Root of the server, such as http://127.0.0.1:8000/v1 (for cerebras without /v1). None = the kind's own default."""
+    model: str | None = None
+    """Model name as the server knows it; for openvino `k2think-mini` or a model folder. None = the bundled or only model."""
+    api_key: SecretStr | None = None
+    """Bearer key; None = none needed. For cerebras CEREBRAS_API_KEY serves when this is unset."""
+    templates: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,40}$")
+    """Prompt template set; None = the model's own (bundled model) or `default`."""
+    max_tokens: int = Field(default=4096, ge=1)
+    """Completion tokens at most, where a request does not say."""
+    context_tokens: int | None = Field(default=None, ge=1)
+    """Context length; None = as the engine says."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Seconds to open a connection."""
+    first_token_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds from the request to the first token."""
+    idle_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds between two pieces of a stream after which it counts as stalled."""
+    connect_retries: int = Field(default=2, ge=0, le=10)
+    """Times that a call refused before its first token (429, 503, no connection) is tried again inside one attempt."""
+    retry_after_max_s: float = Field(default=20.0, ge=0)
+    """Longest Retry-After that is waited for inside an attempt; a longer one hands the step back."""
+    speculative_tokens: int = Field(default=0, ge=0, le=16)
+    """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
+    threads: int = Field(default=0, ge=0)
+    """Embedded engine: inference threads; 0 = half of the cores, at least one."""
+
+
+class RoleSettings(BackendSettings):
+    """The backend of one kind of agent."""
+
+    backend: BackendKind | str = BackendKind.openvino  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Kind of backend, or the name of one from K2THINK_BACKENDS."""
+    concurrency: int = Field(default=0, ge=0, le=10_000)
+    """Steps in flight in one worker process; 0 = 8 for the embedded engine, else 100."""
+
+
+class LogFormat(StrEnum):
+    """Form of the log lines."""
+
+    console = "console"
+    json = "json"
+
+
+def _data_dir() -> Path:
+    return Path.home() / ".local" / "share" / "k2think"
+
+
+class Settings(BaseSettings):
+    """All settings. With none set, everything runs embedded on this machine."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="K2THINK_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        use_attribute_docstrings=True,
+        frozen=True,
+    )
+
+    data_dir: Path = Field(default_factory=_data_dir)
+    """Folder of the embedded database, Redis and logs."""
+    database_url: SecretStr | None = None
+    """SQLAlchemy URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME. None = SQLite in the data folder."""
+    broker_url: SecretStr | None = None
+    """Redis: redis://HOST:PORT/DB, rediss://…, or redis+socket://PATH?virtual_host=DB. None = an embedded redis-server."""
+    result_backend_url: SecretStr | None = None
+    """Celery result backend of the callers of the Celery door. None = the broker's Redis."""
+
+    planner: RoleSettings | None = None
+    """Backend of the planner; None = the generator's."""
+    generator: RoleSettings = RoleSettings()
+    """Backend of the generators."""
+    verifier: RoleSettings | None = None
+    """Backend of the verifier; None = the generator's."""
+    safety: RoleSettings | None = None
+    """Guard model of the safety agent; None = rules only."""
+    backends: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")], BackendSettings] = {}
+    """Named backends, as JSON: {"fast": {"backend": "cerebras", "model": "…"}, …}."""
+
+    safety_fail_open: bool = False
+    """Let text pass when a screening fails. Off = such text is withheld."""
+
+    lease_s: float = Field(default=15.0, gt=0)
+    """Seconds that a claim lasts without a heartbeat: how soon the work of a dead worker is taken up again."""
+    heartbeat_s: float = Field(default=3.0, gt=0)
+    """Seconds between heartbeats; well below lease_s."""
+    sweep_s: float = Field(default=0.5, gt=0)
+    """Seconds between two rounds of the sweeper."""
+    attempts_max: int = Field(default=3, ge=1, le=20)
+    """Starts of one step after which it goes to the dead letters."""
+    retry_base_s: float = Field(default=1.0, gt=0)
+    """Back-off after a step's first failure, doubled each time, with jitter."""
+    shutdown_s: float = Field(default=5.0, ge=0)
+    """Seconds that a worker told to stop lets running steps finish before it hands them back."""
+    queue_max: int = Field(default=100_000, ge=1)
+    """Unfinished jobs above which no new ones are accepted."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+    log_format: LogFormat = LogFormat.console
+    """Form of the log lines on standard error."""
+
+    cerebras_api_key: SecretStr | None = Field(default=None, validation_alias="CEREBRAS_API_KEY")
+    """The variable that Cerebras' own SDK reads."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError("K2THINK_HEARTBEAT_S must be at most half of K2THINK_LEASE_S, or leases run out while work goes on")
+        url = self.database_url.get_secret_value() if self.database_url else ""
+        if url and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("K2THINK_DATABASE_URL must begin with sqlite:/// or postgresql://")
+        broker = self.broker_url.get_secret_value() if self.broker_url else ""
+        if broker and not broker.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise ValueError("K2THINK_BROKER_URL must begin with redis://, rediss:// or redis+socket://")
+        for name in self.backends:
+            if name in BackendKind.__members__:
+                raise ValueError(f"K2THINK_BACKENDS: {name!r} is a kind of backend; give it another name")
+        for role in ("planner", "generator", "verifier", "safety"):
+            chosen: RoleSettings | None = getattr(self, role)
+            if chosen is not None and chosen.backend not in BackendKind.__members__ and chosen.backend not in self.backends:
+                known = ", ".join([*BackendKind.__members__, *sorted(self.backends)])
+                raise ValueError(f"K2THINK_{role.upper()}__BACKEND: unknown backend {chosen.backend!r}; choose one of {known}")
+        return self
+
+    def role(self, agent: AgentKind) -> RoleSettings | None:
+        """Return the settings of an agent's backend; None = the agent needs no model (safety without a guard)."""
+        if agent is AgentKind.safety:
+            return self.safety
+        own = {AgentKind.planner: self.planner, AgentKind.verifier: self.verifier}.get(agent)
+        return own or self.generator
+
+    def backend(self, name: str) -> BackendSettings:
+        """Return a named backend, or the role settings of a kind; raise ConfigurationError for an unknown name."""
+        if name in self.backends:
+            return self.backends[name]
+        known = ", ".join(sorted(self.backends)) or "none is defined"
+        raise ConfigurationError(f"unknown backend {name!r}: K2THINK_BACKENDS has {known}")
+
+    def resolve(self, role: RoleSettings) -> BackendSettings:
+        """Follow a role's reference into K2THINK_BACKENDS; a role that names a kind is its own backend."""
+        if role.backend in BackendKind.__members__:
+            return role
+        return self.backend(str(role.backend))
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database as SQLAlchemy wants it."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir / 'k2think.db'}"
+        url = self.database_url.get_secret_value()
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@cache
+def load_settings() -> Settings:
+    """Read the settings once; raise ConfigurationError that names each wrong variable."""
+    return read_settings()
+
+
+def read_settings() -> Settings:
+    """Read the settings afresh; raise ConfigurationError that names each wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        raise ConfigurationError(_explain(exc)) from exc
+
+
+def _explain(exc: ValidationError) -> str:
+    lines: list[str] = []
+    for error in exc.errors(include_url=False, include_input=False):
+        place = "__".join(str(part) for part in error["loc"]).upper()
+        text = error["msg"].removeprefix("Value error, ")
+        lines.append(f"K2THINK_{place}: {text}" if place else text)
+    return "\n".join(lines)

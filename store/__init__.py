@@ -1,0 +1,1 @@
+"""SQL is the truth: tables, repositories, migrations. Imports only schemas."""

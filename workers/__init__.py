@@ -1,0 +1,1 @@
+"""Celery workers, queues, leases, dispatcher, sweeper, and the embedded stack."""
