@@ -159,6 +159,7 @@ def _missing_samples(job: JobView) -> list[NewStep]:
                     sampling=policy.sampling.model_copy(update={"seed": _seed(seed, index)}),
                     checks=job.request.checks,
                     templates=policy.templates,
+                    backend=policy.backend,
                 ),
             )
         )

@@ -63,6 +63,8 @@ class GenerateCandidate(Frozen):
     """Decoding parameters; the seed is already the candidate's own."""
     checks: Checks = Checks()
     """The task's own checks, run on the finished candidate."""
+    backend: str | None = None
+    """Named backend that must serve this; None = any generator."""
     templates: str | None = None
     """Prompt template set of the policy; None = the backend's own."""
 
@@ -149,3 +151,8 @@ def queue_name(kind: str, *, backend: str | None = None) -> str:
     """Return the queue of a body kind; `backend` (generators only) picks the queue of a named backend."""
     agent = AGENT_OF_KIND[kind]
     return f"{agent}.{backend}" if backend and agent is AgentKind.generator else str(agent)
+
+
+def queue_of(body: Body) -> str:
+    """Return the queue that a body goes to."""
+    return queue_name(body.kind, backend=body.backend if isinstance(body, GenerateCandidate) else None)
