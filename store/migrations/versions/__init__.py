@@ -1,1 +1,1 @@
-"""."""
+"""The versions of the schema."""

@@ -1,0 +1,192 @@
+"""What the state machine decided, applied: new steps, cancelled steps, and the one result of the job."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Double, bindparam, func, select, update
+
+from ..schemas.jobs import JobError, JobStatus, SolveResult
+from ..schemas.messages import Body, Envelope, queue_of
+from ..schemas.policy import Priority
+from ..schemas.progress import Decision, Ending, JobView, NewStep
+from ..schemas.trace import AttemptOutcome, EventKind
+from .attempts import give_up_attempt
+from .events import record_event
+from .results import build_result
+from .rows import dump, insert_or_ignore, storable
+from .steps import PUBLISH_GRACE_S
+from .tables import jobs, steps
+
+LIST_TEXT_CHARS = 200
+"""Characters of problem and answer that lists show."""
+
+_UNFINISHED = ("queued", "running")
+_WAKE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.status.in_(_UNFINISHED))
+    .values(wake_at=func.coalesce(bindparam("wake_at", type_=Double), jobs.c.deadline_at))
+    .returning(jobs.c.priority, jobs.c.deadline_at, jobs.c.traceparent, jobs.c.reply_to, jobs.c.started_at)
+)
+_ADD_STEP = insert_or_ignore(steps, "job_id", "name")
+_UNFINISHED_STEPS = (
+    select(steps.c.name, steps.c.status, steps.c.attempts)
+    .where(steps.c.job_id == bindparam("job_id"), steps.c.status.in_(("ready", "running")))
+    .order_by(steps.c.seq)
+)
+_CANCEL_STEP = (
+    update(steps)
+    .where(steps.c.job_id == bindparam("b_job_id"), steps.c.name == bindparam("b_name"))
+    .values(status="cancelled", lease_until=None, finished_at=bindparam("now"))
+)
+_END = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("b_id"), jobs.c.status.in_(_UNFINISHED))
+    .values(
+        status=bindparam("status"),
+        result=bindparam("result"),
+        answer=bindparam("answer"),
+        error_code=bindparam("error_code"),
+        finished_at=bindparam("now"),
+        wake_at=None,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came of a decision, to be acted on after the commit."""
+
+    messages: tuple[Envelope, ...] = ()
+    """To publish."""
+    cancelled: tuple[tuple[str, int], ...] = ()
+    """(step, attempt) of running steps that are no longer wanted: tell their workers."""
+    result: SolveResult | None = None
+    """The job's result, when this very decision ended it."""
+    reply_to: str | None = None
+    """Celery task that waits for the result; None = nobody does, or there is no result yet."""
+
+
+def add_step(
+    conn: Connection,
+    step: NewStep,
+    *,
+    job_id: str,
+    tenant: str,
+    seq: int,
+    priority: int,
+    deadline_at: float,
+    traceparent: str | None,
+    now: float,
+) -> Envelope | None:
+    """Create the step and return its first message; None = a step of that name exists already."""
+    body: Body = step.body
+    row: dict[str, Any] = dict.fromkeys(steps.columns.keys())
+    row |= {
+        "job_id": job_id,
+        "name": step.name,
+        "seq": seq,
+        "kind": body.kind,
+        "queue": queue_of(body),
+        "priority": priority,
+        "status": "ready",
+        "attempts": 0,
+        "released": 0,
+        "due_at": now + PUBLISH_GRACE_S,
+        "created_at": now,
+        "ready_at": now,
+        "published_at": now,
+        "body": dump(body),
+    }
+    if not conn.execute(_ADD_STEP, row).rowcount:
+        return None
+    return Envelope(
+        job_id=job_id,
+        step=step.name,
+        attempt=1,
+        tenant=tenant,
+        priority=Priority(priority),
+        deadline=deadline_at,
+        traceparent=traceparent,
+        body=body,
+    )
+
+
+def apply_decision(conn: Connection, job: JobView, decision: Decision, *, now: float) -> Applied:
+    """Create and cancel steps, and end the job if the decision says so; the result is written exactly once.
+
+    An empty `Applied` means that the job had ended already. A decision with `undecided` pairs changes nothing.
+    """
+    if decision.undecided:
+        return Applied()
+    row = conn.execute(_WAKE, {"b_id": job.job_id, "wake_at": decision.wake_at}).first()
+    if row is None:
+        return Applied()
+    if decision.ending is not None:
+        return _end(conn, job, decision.ending, started_at=row.started_at, reply_to=row.reply_to, now=now)
+    cancelled = _cancel(conn, job.job_id, set(decision.cancel), now=now) if decision.cancel else ()
+    messages = [
+        add_step(
+            conn,
+            step,
+            job_id=job.job_id,
+            tenant=job.tenant,
+            seq=seq,
+            priority=row.priority,
+            deadline_at=row.deadline_at,
+            traceparent=row.traceparent,
+            now=now,
+        )
+        for seq, step in enumerate(decision.create, start=len(job.steps))
+    ]
+    return Applied(messages=tuple(message for message in messages if message is not None), cancelled=cancelled)
+
+
+def end_job(conn: Connection, job: JobView, status: JobStatus, error: JobError, *, now: float) -> Applied | None:
+    """End the job without an answer (cancelled, expired …); None = it had ended already."""
+    applied = apply_decision(conn, job, Decision(ending=Ending(status=status, error=error)), now=now)
+    return applied if applied.result is not None else None
+
+
+def _end(
+    conn: Connection, job: JobView, ending: Ending, *, started_at: float | None, reply_to: str | None, now: float
+) -> Applied:
+    cancelled = _cancel(conn, job.job_id, None, now=now)
+    result = build_result(conn, job, ending, started_at=started_at, now=now)
+    error_code = result.error.code if result.error else None
+    ended = conn.execute(
+        _END,
+        {
+            "b_id": job.job_id,
+            "status": str(result.status),
+            "result": dump(result),
+            "answer": None if result.answer is None else storable(result.answer[:LIST_TEXT_CHARS]),
+            "error_code": error_code,
+            "now": now,
+        },
+    ).rowcount
+    if not ended:
+        return Applied()
+    detail = {"status": str(result.status), "code": error_code}
+    record_event(conn, job.job_id, EventKind.finished, now=now, detail=detail)
+    return Applied(cancelled=cancelled, result=result, reply_to=reply_to)
+
+
+def _cancel(conn: Connection, job_id: str, names: set[str] | None, *, now: float) -> tuple[tuple[str, int], ...]:
+    """Cancel the named unfinished steps, None = all of them; return (name, attempt) of those that ran."""
+    running: list[tuple[str, int]] = []
+    for name, status, attempt in conn.execute(_UNFINISHED_STEPS, {"job_id": job_id}).all():
+        if names is not None and name not in names:
+            continue
+        conn.execute(_CANCEL_STEP, {"b_job_id": job_id, "b_name": name, "now": now})
+        if status == "running":
+            give_up_attempt(conn, job_id, name, attempt, AttemptOutcome.cancelled, now=now)
+            running.append((name, attempt))
+        record_event(
+            conn,
+            job_id,
+            EventKind.step_cancelled,
+            now=now,
+            step=name,
+            detail={"attempt": attempt, "reason": "not wanted"},
+        )
+    return tuple(running)

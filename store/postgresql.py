@@ -1,0 +1,132 @@
+"""PostgreSQL: a small pool of threads, every operation a transaction of its own."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from ..schemas.errors import ConfigurationError
+from .errors import connection_gone, must_retry, translate
+
+T = TypeVar("T")
+
+THREADS = 4
+"""Operations in flight at most."""
+RETRIES_MAX = 8
+"""Times that a transaction which lost against another one is run again."""
+_RETRY_PAUSE_S = 0.01
+_CONNECT_ARGS: dict[str, Any] = {
+    "connect_timeout": 5,
+    # A server that vanished without a word is noticed after about this long, instead of after hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "k2think",
+}
+
+
+class PostgresqlRunner:
+    """Runs operations on one PostgreSQL database. Connections are made at first use."""
+
+    def __init__(self, url: URL) -> None:
+        self._place = url.render_as_string(hide_password=True)
+        self._secret = str(url.password) if url.password else None
+        self._engine = _engine(url)
+        self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._closed = False
+
+    def submit(self, operation: Callable[[Connection], T]) -> "Future[T]":
+        """Queue an operation."""
+        return self._submit(lambda: self._transaction(self._engine, operation))
+
+    def submit_read(self, operation: Callable[[Connection], T]) -> "Future[T]":
+        """Queue a read-only operation, which sees one snapshot."""
+        return self._submit(lambda: self._transaction(self._reader, operation))
+
+    def close(self) -> None:
+        """Finish what is queued and close the connections. Safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            threads = self._threads
+        if threads is not None:
+            threads.shutdown(wait=True)
+        self._engine.dispose()
+
+    def in_writer(self) -> bool:
+        """Whether the caller is itself an operation: never a danger here, there are several threads."""
+        return False
+
+    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+        outcome: Future[T] = Future()
+        # From here on it can no longer be cancelled: whoever stops waiting does not stop the operation.
+        outcome.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                outcome.set_result(work())
+            except Exception as exc:
+                outcome.set_exception(exc)
+
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the database is closed")
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="k2think-store")
+            self._threads.submit(run)
+        return outcome
+
+    def _transaction(self, engine: Engine, operation: Callable[[Connection], T]) -> T:
+        retries, reconnected = 0, False
+        while True:
+            committing = False
+            try:
+                with engine.connect() as connection:
+                    result = operation(connection)
+                    committing = True
+                    connection.commit()
+                    return result
+            except Exception as exc:
+                if must_retry(exc) and retries < RETRIES_MAX:
+                    retries += 1
+                    time.sleep(_RETRY_PAUSE_S * 2**retries * random.random())
+                    continue
+                if _stale_connection(exc) and not committing and not reconnected:
+                    # The server was restarted while the connection lay in the pool: nothing was committed, and the
+                    # pool has thrown all of its connections away.
+                    reconnected = True
+                    continue
+                translated = translate(exc, place=self._place, secret=self._secret)
+                if translated is exc:
+                    raise
+                raise translated from exc
+
+
+def _stale_connection(exc: Exception) -> bool:
+    return isinstance(exc, DBAPIError) and connection_gone(exc)
+
+
+def _engine(url: URL) -> Engine:
+    arguments = {name: value for name, value in _CONNECT_ARGS.items() if name not in url.query}
+    try:
+        return create_engine(
+            url,
+            pool_size=THREADS,
+            max_overflow=0,
+            isolation_level="READ COMMITTED",
+            hide_parameters=True,
+            connect_args=arguments,
+        )
+    except ModuleNotFoundError as exc:
+        raise ConfigurationError(
+            f"PostgreSQL needs the driver {exc.name}: pip install 'k2think[postgresql]', or unset K2THINK_DATABASE_URL"
+        ) from exc
