@@ -1,0 +1,53 @@
+"""From token ids to streamed text, without breaking characters that span several tokens."""
+
+from collections.abc import Callable, Sequence
+
+REPLACEMENT = "\ufffd"
+PENDING_TOKENS_MAX = 8
+"""Tokens after which bytes that form no character are passed on as they are (a model may emit invalid UTF-8)."""
+
+DecodeMany = Callable[[list[list[int]]], list[str]]
+"""Decodes several token sequences in one call: one call costs little more than one sequence."""
+
+
+class Detokeniser:
+    """The text of one growing sequence of tokens.
+
+    A window of tokens is decoded twice, with and without the newest ones: the difference is their text. Decoding the newest
+    alone would lose what tokenizers make of neighbours (leading spaces, characters of several tokens).
+    """
+
+    def __init__(self, *, literal: dict[int, str] | None = None) -> None:
+        """`literal`: tokens that stand for themselves although the tokenizer would drop them as special."""
+        self._literal = literal or {}
+        self._ids: list[int] = []
+        self._shown = 0
+
+    def add(self, ids: Sequence[int], decode: Callable[[list[int]], str]) -> str:
+        """Return the text that `ids` complete; a literal token completes what came before it."""
+        text = ""
+        for token in ids:
+            if token in self._literal:
+                text += self.finish(decode) + self._literal[token]
+                self._ids, self._shown = [], 0
+            else:
+                self._ids.append(token)
+        return text
+
+    def windows(self) -> list[list[int]]:
+        """Return the two sequences whose texts `take` needs."""
+        return [self._ids[: self._shown], self._ids]
+
+    def take(self, shown: str, whole: str) -> str:
+        """Return the new text, given the texts of `windows()`; empty while a character is incomplete."""
+        pending = len(self._ids) - self._shown
+        if not pending or (whole.endswith(REPLACEMENT) and pending < PENDING_TOKENS_MAX):
+            return ""
+        self._ids, self._shown = self._ids[self._shown :], pending
+        return whole[len(shown) :]
+
+    def finish(self, decode: Callable[[list[int]], str]) -> str:
+        """Return what is still pending, complete or not."""
+        shown, whole = (decode(window) for window in self.windows())
+        self._shown = len(self._ids)
+        return whole[len(shown) :]

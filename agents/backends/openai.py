@@ -1,0 +1,230 @@
+"""Any OpenAI-compatible server (vLLM, SGLang, llama.cpp, gateways), over aiohttp: a tenth of an SDK's CPU per call.
+
+Timeouts. A connection must open within `connect_timeout_s`; the first token must come within `first_token_timeout_s` of the
+request; after it, bytes must keep coming within `idle_timeout_s`. Keep-alive comments (`: …`) prove that the connection
+lives, so they satisfy the idle timeout, but nobody lives on comments alone: `first_token_timeout_s` without a token ends
+the call too. Redirects, proxies from the environment and cookies are not used: a call goes where the settings say.
+
+`max_tokens` is sent, which every compatible server knows, except to api.openai.com, where it is `max_completion_tokens`.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import aiohttp
+from yarl import URL
+
+from ... import __version__
+from ...schemas.completion import CompletionRequest, StreamItem
+from ...schemas.errors import ConfigurationError, MalformedResponse, ModelNotFound, Stalled, StreamBroken, Unreachable
+from ...schemas.settings import BackendSettings
+from .errors import Origin, rate_limits, status_error
+from .payloads import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Payloads, read_limited, reason
+from .wire import CompletionReader, chat_body
+
+OPENAI_URL = "https://api.openai.com/v1"
+PROBE_TIMEOUT_S = 10.0
+KEEPALIVE_S = 30.0
+
+
+class OpenAIBackend:
+    """Completions from an OpenAI-compatible server. See `Backend` for the contract."""
+
+    default_url = OPENAI_URL
+
+    def __init__(self, settings: BackendSettings, *, name: str) -> None:
+        """Check the settings; connect to nothing. Raises ConfigurationError."""
+        self.name = name
+        self.model = settings.model or ""
+        self.templates = settings.templates
+        self._settings = settings
+        self._url = _checked_url(settings.base_url or self.default_url, name=name)
+        self._headers = {
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": f"k2think/{__version__}",
+            **_authorization(settings, name=name),
+        }
+        self._max_tokens_field = "max_completion_tokens" if self._url.host == "api.openai.com" else "max_tokens"
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @property
+    def origin(self) -> Origin:
+        """Whom this backend's errors are about."""
+        return Origin(
+            name=self.name,
+            address=str(self._url.with_query(None)),
+            model=self.model,
+            key_variable=f"K2THINK_<ROLE>__API_KEY (or `api_key` of {self.name!r} in K2THINK_BACKENDS)",
+            secret=self._settings.api_key,
+        )
+
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
+        """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
+        if not self.model:
+            self.model = await self._only_model()
+        origin = self.origin
+        body = chat_body(
+            request, model=self.model, max_tokens=self._settings.max_tokens, max_tokens_field=self._max_tokens_field
+        )
+        reader = CompletionReader(request, origin=origin)
+        first_token_due = asyncio.get_running_loop().time() + self._settings.first_token_timeout_s
+        response = await self._post(body, request_id=request.request_id, due=first_token_due, origin=origin)
+        complete = False
+        try:
+            payloads = await self._payloads(response, due=first_token_due, origin=origin)
+            while (payload := await payloads.next()) is not None:
+                delta = reader.read(payload)
+                if delta is not None:
+                    payloads.token_came()
+                    yield delta
+            finish = reader.finish(
+                done=payloads.done, rate_limits=rate_limits(response.headers), draft_acceptance=self.draft_acceptance()
+            )
+            complete = await payloads.drained()
+            yield finish
+        finally:
+            if complete:
+                response.release()
+            else:
+                response.close()
+
+    def draft_acceptance(self) -> float | None:
+        """Return the share of speculated tokens that the server accepts where the reply tells none; None = not known."""
+        return None
+
+    async def probe(self) -> dict[str, str]:
+        """Ask the server for its models and check that ours is among them. Raises BackendError."""
+        served = await self.served_models()
+        wanted = self.model or await self._only_model()
+        if wanted not in served:
+            raise ModelNotFound(
+                self.origin.say(f"does not serve the model {wanted!r}; it serves {_listed(served)}"), status=404
+            )
+        facts = {"address": self.origin.address, "model": wanted}
+        context = served[wanted].get("max_model_len")
+        if isinstance(context, int):
+            facts["context"] = f"{context:,} tokens"
+        return facts
+
+    async def served_models(self) -> dict[str, dict[str, Any]]:
+        """Return what `/models` lists, by id. Raises BackendError."""
+        text = await self.get_text(self._url / "models")
+        try:
+            rows = json.loads(text)["data"]
+            return {str(row["id"]): cast(dict[str, Any], row) for row in rows}
+        except (ValueError, KeyError, TypeError) as exc:
+            raise MalformedResponse(
+                self.origin.say("`/models` is not the list that an OpenAI-compatible server gives")
+            ) from exc
+
+    async def get_text(self, url: URL) -> str:
+        """Return the body of a GET on this server. Raises BackendError."""
+        try:
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT_S),
+                self._open_session().get(url, headers=self._headers, allow_redirects=False) as response,
+            ):
+                raw = await read_limited(response, REPLY_BYTES_MAX, origin=self.origin)
+                if response.status != 200:
+                    raise status_error(response.status, raw, headers=response.headers, origin=self.origin)
+                return raw.decode("utf-8", errors="replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
+            raise Unreachable(self.origin.say(f"cannot be reached ({reason(exc)})")) from exc
+
+    async def aclose(self) -> None:
+        """Close connections; running streams end with StreamBroken."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    async def _only_model(self) -> str:
+        served = await self.served_models()
+        if len(served) != 1:
+            raise ConfigurationError(
+                f"backend {self.name!r} needs a model name (K2THINK_<ROLE>__MODEL): the server has {_listed(served)}"
+            )
+        return next(iter(served))
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise StreamBroken(self.origin.say("was closed in this process"))
+        if self._session is None:
+            timeout = self._settings.connect_timeout_s
+            self._session = aiohttp.ClientSession(
+                # No limit here: how many streams run at once is the worker's to bound, and a second queue would hide it.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, connect=timeout, sock_connect=timeout),
+                trust_env=False,
+            )
+        return self._session
+
+    async def _post(
+        self, body: dict[str, Any], *, request_id: str, due: float, origin: Origin
+    ) -> aiohttp.ClientResponse:
+        headers = {**self._headers, "X-Request-Id": request_id} if request_id else self._headers
+        session = self._open_session()
+        try:
+            async with asyncio.timeout_at(due):
+                response = await session.post(
+                    self._url / "chat" / "completions",
+                    data=json.dumps(body).encode(),
+                    headers=headers,
+                    allow_redirects=False,
+                )
+        except aiohttp.ClientResponseError as exc:
+            raise MalformedResponse(origin.say(f"does not speak HTTP ({reason(exc)})")) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientError):
+                raise Stalled(origin.say(f"no answer within {self._settings.first_token_timeout_s:g} s")) from exc
+            raise Unreachable(origin.say(f"cannot be reached ({reason(exc)})")) from exc
+        return response
+
+    async def _payloads(self, response: aiohttp.ClientResponse, *, due: float, origin: Origin) -> Payloads:
+        kind = response.content_type
+        payloads = Payloads(response, settings=self._settings, due=due, origin=origin)
+        if response.status != 200:
+            raw = await payloads.whole(ERROR_BYTES_MAX, cut=True)
+            raise status_error(response.status, raw, headers=response.headers, origin=origin)
+        if kind == "application/json":
+            raw = await payloads.whole(REPLY_BYTES_MAX)
+            payloads.give(raw)
+        elif kind != "text/event-stream":
+            hint = (
+                "an HTML page: is base_url right (most end in /v1)?"
+                if kind == "text/html"
+                else f"content type {kind!r}"
+            )
+            raise MalformedResponse(origin.say(f"answered with {hint}"))
+        return payloads
+
+
+def _checked_url(text: str, *, name: str) -> URL:
+    try:
+        url = URL(text.rstrip("/"))
+    except ValueError as exc:
+        raise ConfigurationError(f"backend {name!r}: base_url is no URL") from exc
+    if not url.host:
+        raise ConfigurationError(f"backend {name!r}: base_url has no host")
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError(f"backend {name!r}: base_url must not carry a user or password; use api_key")
+    return url
+
+
+def _authorization(settings: BackendSettings, *, name: str) -> dict[str, str]:
+    key = settings.api_key.get_secret_value().strip() if settings.api_key else ""
+    if not key:
+        return {}
+    if not key.isascii() or not key.isprintable():
+        raise ConfigurationError(f"backend {name!r}: api_key has characters that no HTTP header can carry")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _listed(served: dict[str, dict[str, Any]]) -> str:
+    names = sorted(served)
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") if names else "no model"

@@ -1,0 +1,152 @@
+"""The embedded default: an openvino-genai engine in this very process, on any CPU.
+
+The model is the bundled k2think-mini or any OpenVINO GenAI folder with its own chat template. Streams share one engine, which
+batches them step by step. Seeds are per request; the same seed gives the same text as long as the engine's arithmetic does
+not depend on what else is in the batch, which floating point does not promise. Prompt lookup (`speculative_tokens`) keeps the
+distribution; the engine does not tell how much of it was accepted, so `draft_acceptance` stays None.
+"""
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import json
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, cast
+
+from ...schemas.completion import CompletionRequest, Finish, StreamItem
+from ...schemas.errors import BackendError, ConfigurationError, Stalled, StreamBroken
+from ...schemas.settings import BUNDLED_MODEL, BackendSettings
+from .openvino_engine import Engine, EngineSettings, Generation
+
+MODELS_DIR = Path(__file__).parents[2] / "models"
+BUNDLED_TEMPLATES = "mini"
+CONTEXT_TOKENS_DEFAULT = 4096
+"""Context of a model whose config.json does not tell."""
+
+_FILES = ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml", "config.json")
+
+
+class OpenVINOBackend:
+    """Completions from the embedded engine. See `Backend` for the contract."""
+
+    def __init__(self, settings: BackendSettings, *, name: str) -> None:
+        """Check the settings, the package and the model folder; load nothing. Raises ConfigurationError."""
+        if importlib.util.find_spec("openvino_genai") is None:
+            raise ConfigurationError(f"backend {name!r} needs openvino-genai: pip install 'k2think[embedded]'")
+        bundled = settings.model in (None, BUNDLED_MODEL)
+        self._folder = MODELS_DIR / BUNDLED_MODEL if bundled else Path(settings.model or "").expanduser()
+        config = _model_config(self._folder, name=name)
+        self.name = name
+        self.model = BUNDLED_MODEL if bundled else self._folder.resolve().name
+        self.templates = settings.templates or _own_templates(self._folder) or (BUNDLED_TEMPLATES if bundled else None)
+        self._settings = settings
+        self._engine_settings = EngineSettings(
+            folder=self._folder,
+            model=self.model,
+            threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // 2),
+            speculative_tokens=settings.speculative_tokens,
+            context_tokens=_context_tokens(config, settings),
+            max_tokens=settings.max_tokens,
+        )
+        self._refused_schemas: set[str] = set()
+        self._engine: Engine | None = None
+        self._closed = False
+
+    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
+        """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
+        engine = await self._loaded()
+        generation = Generation(request=request, loop=asyncio.get_running_loop())
+        engine.submit(generation)
+        limit_s, waited = self._settings.first_token_timeout_s, "without a first token"
+        try:
+            while True:
+                item = await self._next(generation, limit_s, waited)
+                if isinstance(item, BackendError):
+                    raise item
+                yield item
+                if isinstance(item, Finish):
+                    return
+                limit_s, waited = self._settings.idle_timeout_s, "between two tokens"
+        finally:
+            engine.cancel(generation)
+
+    async def probe(self) -> dict[str, str]:
+        """Load the model; return facts about the engine. Raises BackendError or ConfigurationError."""
+        await self._loaded()
+        made_of = self._engine_settings
+        lookup = made_of.speculative_tokens
+        return {
+            "model": self.model,
+            "folder": str(self._folder),
+            "context": f"{made_of.context_tokens:,} tokens",
+            "threads": str(made_of.threads),
+            "speculation": f"prompt lookup, {lookup} tokens a step" if lookup else "off",
+            "engine": f"openvino-genai {importlib.metadata.version('openvino-genai')}",
+        }
+
+    async def aclose(self) -> None:
+        """End the engine; running streams end with StreamBroken."""
+        self._closed = True
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.close)
+
+    async def _loaded(self) -> Engine:
+        """Return the engine, made anew when there is none or the last one failed."""
+        if self._closed:
+            raise StreamBroken(f"the embedded engine ({self.model}) was closed")
+        if self._engine is None or self._engine.failure is not None:
+            self._engine = Engine(self._engine_settings, refused_schemas=self._refused_schemas)
+        engine = self._engine
+        # Shielded: one cancelled caller must not spoil the loading for the others.
+        await asyncio.shield(asyncio.wrap_future(engine.ready))
+        return engine
+
+    async def _next(self, generation: Generation, limit_s: float, waited: str) -> StreamItem | BackendError:
+        if not generation.items.empty():
+            return generation.items.get_nowait()
+        try:
+            async with asyncio.timeout(limit_s):
+                return await generation.items.get()
+        except TimeoutError as exc:
+            raise Stalled(f"backend {self.name!r} (embedded {self.model}): silent for {limit_s:g} s {waited}") from exc
+
+
+def _model_config(folder: Path, *, name: str) -> dict[str, Any]:
+    what = "K2THINK_<ROLE>__MODEL must be k2think-mini or an OpenVINO GenAI model folder"
+    if not folder.is_dir():
+        raise ConfigurationError(f"backend {name!r}: there is no model folder {folder}; {what}")
+    missing = [file for file in _FILES if not (folder / file).is_file()]
+    if missing:
+        raise ConfigurationError(
+            f"backend {name!r}: {folder} lacks {', '.join(missing)}; {what} (make one with "
+            "`optimum-cli export openvino --model MODEL --task text-generation-with-past FOLDER`)"
+        )
+    return _read_json(folder / "config.json", name=name)
+
+
+def _read_json(path: Path, *, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"backend {name!r}: {path} cannot be read ({exc})") from exc
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"backend {name!r}: {path} is no JSON object")
+    return cast(dict[str, Any], value)
+
+
+def _own_templates(folder: Path) -> str | None:
+    """Return the prompt template set that a model folder names for itself in k2think.json; None = none."""
+    path = folder / "k2think.json"
+    templates = _read_json(path, name="openvino").get("templates") if path.is_file() else None
+    return templates if isinstance(templates, str) and templates else None
+
+
+def _context_tokens(config: dict[str, Any], settings: BackendSettings) -> int:
+    text = config.get("text_config")
+    fields = cast(dict[str, Any], text) if isinstance(text, dict) else config
+    found = fields.get("max_position_embeddings")
+    own = found if isinstance(found, int) and found > 0 else CONTEXT_TOKENS_DEFAULT
+    return min(own, settings.context_tokens or own)

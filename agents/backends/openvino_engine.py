@@ -1,0 +1,370 @@
+"""The embedded engine: one thread owns an openvino-genai continuous-batching pipeline and steps it.
+
+Everything that touches the pipeline or its tokenizer happens on that thread; the event loop talks to it through a queue and
+hears from it through `call_soon_threadsafe`, once a step. A step that raises leaves the pipeline unusable (it stays in its
+scheduling phase), so the engine then ends, with an error for every request in it, and a new one must be made.
+"""
+
+import asyncio
+import atexit
+import json
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...schemas.completion import CompletionRequest, Delta, Finish, FinishReason, StreamItem, TokenUsage
+from ...schemas.errors import BackendError, BadRequest, ConfigurationError, ContextTooLong, StreamBroken
+from .detokenise import Detokeniser
+from .stops import StopScanner
+
+BATCH_TOKENS_MAX = 512
+"""Tokens in one step, prompts included: longer prompts are taken in pieces so that running streams go on."""
+NGRAM_TOKENS_MAX = 3
+"""Longest match that prompt lookup looks for."""
+JOIN_TIMEOUT_S = 10.0
+LITERAL_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+"""Tags that must survive in the text even where a tokenizer calls them special."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is made of."""
+
+    folder: Path
+    """OpenVINO GenAI model folder."""
+    model: str
+    """Name to report."""
+    threads: int
+    """Inference threads."""
+    speculative_tokens: int
+    """Prompt-lookup tokens per step; 0 = off."""
+    context_tokens: int
+    """Prompt and completion tokens at most."""
+    max_tokens: int
+    """Completion tokens at most."""
+
+
+@dataclass(eq=False)
+class Generation:
+    """One request inside the engine."""
+
+    request: CompletionRequest
+    loop: asyncio.AbstractEventLoop
+    items: "asyncio.Queue[StreamItem | BackendError]" = field(default_factory=lambda: asyncio.Queue())
+    """What the consumer reads: deltas, then a Finish or an error."""
+    handle: Any = None
+    """The pipeline's handle; None = not added yet."""
+    detokeniser: Detokeniser = field(default_factory=Detokeniser)
+    stops: StopScanner = field(default_factory=lambda: StopScanner(()))
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    submitted_at: float = field(default_factory=time.monotonic)
+    added_at: float = 0.0
+    first_token_at: float = 0.0
+    cancelled: bool = False
+    schema: str = ""
+    """The JSON schema as text; empty = free text."""
+    engine_reason: Any = None
+    """The pipeline's finish reason so far."""
+
+
+class Engine:
+    """A loaded model on its own thread."""
+
+    def __init__(self, settings: EngineSettings, *, refused_schemas: set[str]) -> None:
+        """Start the thread; loading goes on there. `ready` tells when it is over.
+
+        `refused_schemas` outlives the engine: schemas that ended one before.
+        """
+        self.settings = settings
+        self._refused_schemas = refused_schemas
+        self.ready: Future[None] = Future()
+        """Done when the model is loaded; carries ConfigurationError when it cannot be."""
+        self._commands: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._active: list[Generation] = []
+        self._outbox: list[tuple[Generation, StreamItem | BackendError]] = []
+        self._failure: str | None = None
+        self._lock = threading.Lock()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="openvino-engine", daemon=True)
+        # A daemon thread inside native code must not outlive the interpreter's own end.
+        atexit.register(self.close)
+        self._thread.start()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine ended, in words; None = it serves."""
+        return self._failure
+
+    def submit(self, generation: Generation) -> None:
+        """Queue a request. Raises StreamBroken when the engine has ended."""
+        with self._lock:
+            if self._failure is not None:
+                raise StreamBroken(self._failure)
+            self._commands.put(generation)
+
+    def cancel(self, generation: Generation) -> None:
+        """Abort a request; its slot is free before the next step."""
+        generation.cancelled = True
+
+    def close(self) -> None:
+        """End the thread; running requests get StreamBroken. Blocks until the current step is over. May be called twice."""
+        atexit.unregister(self.close)
+        self._closing = True
+        self._commands.put(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join(JOIN_TIMEOUT_S)
+
+    def _run(self) -> None:
+        failure = f"the embedded engine ({self.settings.model}) was closed"
+        try:
+            self._load()
+        except Exception as exc:
+            failure = f"the model folder {self.settings.folder} cannot be loaded: {_one_line(exc)}"
+            self._end(failure)
+            self.ready.set_exception(ConfigurationError(failure))
+            return
+        self.ready.set_result(None)
+        try:
+            while not self._closing:
+                self._take_commands()
+                if self._pipeline.has_non_finished_requests():
+                    self._pipeline.step()
+                self._collect()
+        except Exception as exc:
+            failure = self._broken(exc)
+        finally:
+            self._end(failure)
+            self._release()
+
+    def _load(self) -> None:
+        import openvino_genai as genai
+
+        self._genai = genai
+        folder = str(self.settings.folder)
+        self._tokenizer = genai.Tokenizer(folder)
+        if not self._tokenizer.chat_template:
+            raise ValueError("it has no chat template (chat_template.jinja, or one inside the tokenizer)")
+        scheduler = genai.SchedulerConfig()
+        scheduler.max_num_batched_tokens = BATCH_TOKENS_MAX
+        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": self.settings.threads}
+        if self.settings.speculative_tokens:
+            properties["prompt_lookup"] = True
+        self._pipeline = genai.ContinuousBatchingPipeline(folder, self._tokenizer, scheduler, "CPU", **properties)
+        self._base = self._pipeline.get_config()
+        self._literal = self._literal_tokens()
+        self._next_id = 0
+
+    def _literal_tokens(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for tag in LITERAL_TAGS:
+            ids = self._ids(tag)
+            if len(ids) == 1 and self._decode(ids) != tag:
+                found[ids[0]] = tag
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        clean = text.encode("utf-8", errors="replace").decode("utf-8")
+        return [int(token) for token in self._tokenizer.encode(clean, add_special_tokens=False).input_ids.data[0]]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True) if ids else ""
+
+    def _take_commands(self) -> None:
+        idle = not self._active and not self._pipeline.has_non_finished_requests()
+        while True:
+            try:
+                generation = self._commands.get(block=idle)
+            except queue.Empty:
+                break
+            if generation is None:
+                return
+            idle = False
+            if generation.cancelled:
+                continue
+            try:
+                self._add(generation)
+            except BackendError as exc:
+                self._outbox.append((generation, exc))
+            except Exception as exc:
+                self._outbox.append(
+                    (generation, BadRequest(f"the embedded engine refuses the request: {_one_line(exc)}"))
+                )
+        for generation in [one for one in self._active if one.cancelled]:
+            self._drop(generation)
+
+    def _add(self, generation: Generation) -> None:
+        request = generation.request
+        generation.schema = json.dumps(request.json_schema) if request.json_schema is not None else ""
+        if generation.schema in self._refused_schemas:
+            raise BadRequest("the embedded engine refuses the JSON schema: its grammar cannot be built")
+        history = [{"role": message.role, "content": message.content} for message in request.messages]
+        tensor = self._tokenizer.encode(
+            self._tokenizer.apply_chat_template(history, True).encode("utf-8", errors="replace").decode("utf-8"),
+            add_special_tokens=False,
+        ).input_ids
+        generation.prompt_tokens = int(tensor.shape[1])
+        room = self.settings.context_tokens - generation.prompt_tokens
+        if room < 1:
+            raise ContextTooLong(
+                f"the prompt has {generation.prompt_tokens:,} tokens; {self.settings.model} takes "
+                f"{self.settings.context_tokens:,} with the completion"
+            )
+        generation.detokeniser = Detokeniser(literal=self._literal)
+        generation.stops = StopScanner(request.stop)
+        generation.added_at = time.monotonic()
+        limit = min(request.max_tokens or self.settings.max_tokens, self.settings.max_tokens, room)
+        generation.handle = self._pipeline.add_request(self._next_id, tensor, self._config(generation, limit))
+        self._next_id += 1
+        self._active.append(generation)
+
+    def _config(self, generation: Generation, max_tokens: int) -> Any:
+        request = generation.request
+        config = self._genai.GenerationConfig()
+        config.eos_token_id = self._base.eos_token_id
+        config.stop_token_ids = self._base.stop_token_ids
+        config.max_new_tokens = max_tokens
+        config.do_sample = request.temperature > 0
+        if config.do_sample:
+            config.temperature = request.temperature
+            config.top_p = request.top_p
+            config.rng_seed = (time.monotonic_ns() if request.seed is None else request.seed) % 2**31
+        if generation.schema:
+            structure = self._genai.StructuredOutputConfig()
+            structure.json_schema = generation.schema
+            config.structured_output_config = structure
+        if self.settings.speculative_tokens:
+            config.num_assistant_tokens = self.settings.speculative_tokens
+            config.max_ngram_size = NGRAM_TOKENS_MAX
+        config.validate()
+        return config
+
+    def _collect(self) -> None:
+        grown: list[tuple[Generation, str]] = []
+        ended: list[Generation] = []
+        for generation in self._active:
+            text = ""
+            while generation.handle.can_read():
+                for output in generation.handle.read().values():
+                    text += self._read(generation, output)
+            grown.append((generation, text))
+            if generation.handle.get_status() != self._genai.GenerationStatus.RUNNING:
+                ended.append(generation)
+        windows = [window for generation, _ in grown for window in generation.detokeniser.windows()]
+        texts = self._decode_many(windows)
+        for index, (generation, text) in enumerate(grown):
+            text += generation.detokeniser.take(texts[2 * index], texts[2 * index + 1])
+            self._pass_on(generation, generation.stops.feed(text))
+            if generation in ended:
+                self._pass_on(generation, generation.stops.feed(generation.detokeniser.finish(self._decode)))
+                self._pass_on(generation, generation.stops.finish())
+            if generation.stops.stopped:
+                self._finish(generation, FinishReason.stop)
+            elif generation in ended:
+                self._finish(generation, self._reason(generation))
+        self._deliver()
+
+    def _read(self, generation: Generation, output: Any) -> str:
+        ids = [int(token) for token in output.generated_ids]
+        if ids and not generation.completion_tokens:
+            generation.first_token_at = time.monotonic()
+        generation.completion_tokens += len(ids)
+        generation.engine_reason = output.finish_reason
+        return generation.detokeniser.add(ids, self._decode)
+
+    def _decode_many(self, windows: list[list[int]]) -> list[str]:
+        filled = [window for window in windows if window]
+        texts = iter(self._tokenizer.decode(filled, skip_special_tokens=True) if filled else [])
+        return [next(texts) if window else "" for window in windows]
+
+    def _reason(self, generation: Generation) -> FinishReason:
+        if generation.engine_reason == self._genai.GenerationFinishReason.LENGTH:
+            return FinishReason.length
+        return FinishReason.stop
+
+    def _pass_on(self, generation: Generation, text: str) -> None:
+        if text:
+            self._outbox.append((generation, Delta(text=text)))
+
+    def _finish(self, generation: Generation, reason: FinishReason) -> None:
+        now = time.monotonic()
+        first = generation.first_token_at or now
+        usage = TokenUsage(prompt=generation.prompt_tokens, completion=generation.completion_tokens)
+        end = Finish(
+            finish_reason=reason,
+            usage=usage,
+            model=self.settings.model,
+            engine_queue_s=generation.added_at - generation.submitted_at,
+            engine_prompt_s=first - generation.added_at,
+            engine_completion_s=now - first,
+        )
+        self._outbox.append((generation, end))
+        self._drop(generation)
+
+    def _drop(self, generation: Generation) -> None:
+        if generation.handle.get_status() == self._genai.GenerationStatus.RUNNING:
+            generation.handle.cancel()
+        self._active.remove(generation)
+
+    def _deliver(self) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Generation, StreamItem | BackendError]]] = {}
+        for generation, item in self._outbox:
+            by_loop.setdefault(generation.loop, []).append((generation, item))
+        self._outbox.clear()
+        for loop, items in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_put, items)
+            except RuntimeError:
+                # The loop is closed: nobody listens any more.
+                for generation, _ in items:
+                    generation.cancelled = True
+
+    def _broken(self, exc: Exception) -> str:
+        """Note what made a step fail. A schema that the grammar compiler rejects fails inside the step: refuse it from now on."""
+        said = _one_line(exc)
+        if "schema" in said or "grammar" in said:
+            for generation in [one for one in self._active if one.schema and not one.completion_tokens]:
+                self._refused_schemas.add(generation.schema)
+                self._outbox.append((generation, BadRequest(f"the embedded engine refuses the JSON schema: {said}")))
+                self._active.remove(generation)
+        return f"the embedded engine ({self.settings.model}) failed: {said}"
+
+    def _end(self, failure: str) -> None:
+        with self._lock:
+            self._failure = failure
+        waiting = list(self._active)
+        while True:
+            try:
+                generation = self._commands.get(block=False)
+            except queue.Empty:
+                break
+            if generation is not None:
+                waiting.append(generation)
+        self._outbox.extend((generation, StreamBroken(failure)) for generation in waiting)
+        self._deliver()
+
+    def _release(self) -> None:
+        """Free the model; requests that were running are cancelled first, which the pipeline wants in good order."""
+        try:
+            for generation in self._active:
+                generation.handle.cancel()
+            if self._closing and self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
+        except RuntimeError:
+            pass
+        self._active.clear()
+        del self._pipeline, self._tokenizer
+
+
+def _put(items: list[tuple[Generation, StreamItem | BackendError]]) -> None:
+    for generation, item in items:
+        generation.items.put_nowait(item)
+
+
+def _one_line(exc: BaseException) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return " ".join(lines)[:300] or type(exc).__name__

@@ -1,0 +1,137 @@
+"""The JSON payloads of one aiohttp response, streamed or plain, under its timeouts and size limits."""
+
+import asyncio
+import json
+from collections import deque
+from typing import Any, cast
+
+import aiohttp
+
+from ...schemas.errors import MalformedResponse, Stalled, StreamBroken
+from ...schemas.settings import BackendSettings
+from .errors import Origin
+from .sse import SseDecoder, SseEvent
+
+ERROR_BYTES_MAX = 65_536
+REPLY_BYTES_MAX = 67_108_864
+DRAIN_S = 0.2
+"""Seconds that the end of a response may take before its connection is given up instead of reused."""
+
+_DONE = "[DONE]"
+
+
+class Payloads:
+    """The JSON payloads of one response, under its timeouts."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, *, settings: BackendSettings, due: float, origin: Origin
+    ) -> None:
+        self.done = False
+        """Whether the server said that the completion is complete."""
+        self._response = response
+        self._settings = settings
+        self._origin = origin
+        self._due = due
+        self._idle_s: float | None = None
+        self._decoder = SseDecoder()
+        self._events: deque[SseEvent] = deque()
+        self._ended = False
+        self._loop = asyncio.get_running_loop()
+
+    def token_came(self) -> None:
+        """Start the timers that run between tokens."""
+        self._idle_s = self._settings.idle_timeout_s
+        self._due = self._loop.time() + max(self._settings.first_token_timeout_s, self._idle_s)
+
+    def give(self, raw: bytes) -> None:
+        """Treat a plain reply as the only payload."""
+        self._events.append(SseEvent("", raw.decode("utf-8", errors="replace")))
+        self._ended = True
+
+    async def next(self) -> Any:
+        """Return the next payload, None at the end. Raises StreamBroken, Stalled, MalformedResponse."""
+        plain = self._ended
+        while not self._events and not self._ended:
+            piece = await self._read()
+            self._events.extend(self._decoder.feed(piece) if piece else self._decoder.flush())
+            self._ended = not piece
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        if event.data.strip() == _DONE:
+            self.done = True
+            self._events.clear()
+            return None
+        try:
+            payload = json.loads(event.data)
+        except (ValueError, RecursionError) as exc:
+            raise MalformedResponse(self._origin.say(f"sent something that is no JSON: {event.data[:80]!r}")) from exc
+        self.done = self.done or plain
+        if event.event == "error" and isinstance(payload, dict) and "error" not in payload:
+            return {"error": cast(object, payload)}
+        return payload
+
+    async def drained(self) -> bool:
+        """Read the few bytes that end the response, so that its connection can serve the next call; tell whether it can."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while await self._response.content.readany():
+                    pass
+        except (aiohttp.ClientError, OSError):
+            return False
+        return True
+
+    async def whole(self, limit_bytes: int, *, cut: bool = False) -> bytes:
+        """Return the whole body; a longer one is cut or refused."""
+        async with self._deadline():
+            return await read_limited(self._response, limit_bytes, origin=self._origin, cut=cut)
+
+    async def _read(self) -> bytes:
+        async with self._deadline():
+            return await self._response.content.readany()
+
+    def _deadline(self) -> "_Deadline":
+        due = self._due if self._idle_s is None else min(self._due, self._loop.time() + self._idle_s)
+        waited = "without a first token" if self._idle_s is None else "between two pieces of the stream"
+        return _Deadline(due, waited=waited, origin=self._origin)
+
+
+class _Deadline:
+    """A read that must be over by `due` (the loop's time in seconds), its failures mapped."""
+
+    def __init__(self, due: float, *, waited: str, origin: Origin) -> None:
+        self._timeout = asyncio.timeout_at(due)
+        self._due = due
+        self._waited = waited
+        self._origin = origin
+
+    async def __aenter__(self) -> None:
+        self._began = asyncio.get_running_loop().time()
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: Any) -> None:
+        try:
+            await self._timeout.__aexit__(kind, exc, trace)
+        except TimeoutError as expired:
+            passed = asyncio.get_running_loop().time() - self._began
+            raise Stalled(self._origin.say(f"silent for {passed:.1f} s {self._waited}")) from expired
+        if isinstance(exc, aiohttp.ClientError | OSError):
+            raise StreamBroken(self._origin.say(f"the connection broke ({reason(exc)})")) from exc
+
+
+async def read_limited(
+    response: aiohttp.ClientResponse, limit_bytes: int, *, origin: Origin, cut: bool = False
+) -> bytes:
+    pieces: list[bytes] = []
+    left = limit_bytes
+    while left > 0 and (piece := await response.content.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    if left <= 0 and not cut and not response.content.at_eof():
+        raise MalformedResponse(origin.say(f"sent more than {limit_bytes:,} bytes"))
+    return b"".join(pieces)
+
+
+def reason(exc: BaseException) -> str:
+    """Return what an exception says, or its name when it says nothing."""
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,177 @@
+"""One model call as an agent makes it: streamed, recorded while it streams, retried where that costs nothing.
+
+Only failures before the first token are tried again here (too many requests, overloaded, unreachable): nothing was paid for
+them. Anything later is the step's to repeat. Inline `<think>` is split here, so that all backends behave alike.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import cast
+
+from ..schemas.completion import CompletionRequest, Delta, Finish, StreamItem, TokenUsage
+from ..schemas.errors import BackendError, Overloaded, RateLimited, StreamBroken, Unreachable
+from ..schemas.settings import BackendSettings
+from ..schemas.trace import CallTrace
+from .backends.base import Backend
+from .backends.thinking import ReasoningSplitter
+from .backends.wire import estimate_prompt_tokens
+
+BACKOFF_BASE_S = 0.25
+BACKOFF_MAX_S = 8.0
+RETRY_AFTER_SPREAD = 0.1
+"""Share of a Retry-After that is added at random, so that those who were told the same do not come back at once."""
+
+_REFUSED = (RateLimited, Overloaded, Unreachable)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished model call."""
+
+    text: str
+    """Visible text, without inline reasoning."""
+    reasoning: str
+    """Reasoning, from the server's own field or from inline `<think>`."""
+    finish: Finish
+    """End of the stream: reason, usage, timing."""
+
+
+async def call_model(
+    backend: Backend,
+    request: CompletionRequest,
+    *,
+    record: CallTrace,
+    settings: BackendSettings,
+    on_delta: Callable[[Delta], None] | None = None,
+) -> Completion:
+    """Stream one completion from `backend` to its end.
+
+    `record` is filled in whatever happens: a cancelled or failed call leaves its prompt, its partial text, the tokens counted
+    so far, time to first token and duration. `on_delta` is given each delta, reasoning and text apart. Up to
+    `settings.connect_retries` refusals before the first token are tried again, after the server's Retry-After where it gives
+    one, else after full-jitter exponential back-off; a Retry-After above `settings.retry_after_max_s` is raised at once.
+    Raises BackendError; cancellation passes through and closes the stream.
+    """
+    call = _Call(backend, request, record=record, settings=settings, on_delta=on_delta)
+    try:
+        while True:
+            try:
+                return await call.stream_once()
+            except _REFUSED as refusal:
+                wait_s = call.retry_wait_s(refusal)
+                if wait_s is None:
+                    raise
+                record.retries += 1
+            await asyncio.sleep(wait_s)
+    except BackendError as exc:
+        call.error = exc
+        raise
+    finally:
+        call.close_record()
+
+
+class _Call:
+    """What is known about a call while it runs."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        request: CompletionRequest,
+        *,
+        record: CallTrace,
+        settings: BackendSettings,
+        on_delta: Callable[[Delta], None] | None,
+    ) -> None:
+        self.error: BackendError | None = None
+        self._backend = backend
+        self._request = request
+        self._record = record
+        self._settings = settings
+        self._on_delta = on_delta
+        self._began = time.monotonic()
+        self._splitter = ReasoningSplitter()
+        self._raw: list[str] = []
+        self._deltas = 0
+        self._finish: Finish | None = None
+        record.backend = backend.name
+        record.model = backend.model
+        record.prompt = list(request.messages)
+        record.parameters = {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "max_tokens": request.max_tokens or settings.max_tokens,
+            "stop": list(request.stop),
+            "seed": request.seed,
+            "json_schema": request.json_schema,
+        }
+
+    async def stream_once(self) -> Completion:
+        """Try the call once."""
+        # The protocol says iterator; every backend's is a generator, whose closing closes the connection.
+        stream = cast(AsyncGenerator[StreamItem, None], self._backend.stream(self._request))
+        async with aclosing(stream):
+            async for item in stream:
+                if isinstance(item, Finish):
+                    self._finish = item
+                    break
+                self._take(item)
+        if self._finish is None:
+            raise StreamBroken(f"backend {self._backend.name!r} ended its stream without saying so")
+        self._tell(self._splitter.finish())
+        self._finish = self._finish.model_copy(update={"usage": self._with_reasoning(self._finish.usage)})
+        return Completion(text=self._splitter.text, reasoning=self._splitter.reasoning, finish=self._finish)
+
+    def retry_wait_s(self, refusal: BackendError) -> float | None:
+        """Return the seconds to wait before the next try; None = give up."""
+        tried = self._record.retries
+        if self._deltas or tried >= self._settings.connect_retries:
+            return None
+        if refusal.retry_after_s is None:
+            return random.uniform(0.0, min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2**tried))
+        if refusal.retry_after_s > self._settings.retry_after_max_s:
+            return None
+        return refusal.retry_after_s * (1 + random.uniform(0.0, RETRY_AFTER_SPREAD))
+
+    def close_record(self) -> None:
+        """Write down how far the call came."""
+        record = self._record
+        record.model = self._backend.model
+        record.duration_s = time.monotonic() - self._began
+        record.raw_text = "".join(self._raw)
+        if self._finish is None:
+            self._splitter.finish()
+        record.reasoning = self._splitter.reasoning
+        if self._finish is not None:
+            record.usage = self._finish.usage
+            record.usage_estimated = self._finish.usage_estimated
+            record.finish_reason = str(self._finish.finish_reason)
+            record.engine_queue_s = self._finish.engine_queue_s
+            record.draft_acceptance = self._finish.draft_acceptance
+            record.rate_limits = self._finish.rate_limits
+            record.model = self._finish.model or record.model
+        elif self._deltas or self.error is None or isinstance(self.error, StreamBroken):
+            counted = TokenUsage(prompt=estimate_prompt_tokens(self._request), completion=self._deltas)
+            record.usage, record.usage_estimated = self._with_reasoning(counted), True
+
+    def _take(self, delta: Delta) -> None:
+        if self._record.time_to_first_token_s is None:
+            self._record.time_to_first_token_s = time.monotonic() - self._began
+        self._deltas += 1
+        self._raw.append(delta.text)
+        self._tell(self._splitter.feed(delta))
+
+    def _tell(self, delta: Delta | None) -> None:
+        if delta is not None and self._on_delta is not None:
+            self._on_delta(delta)
+
+    def _with_reasoning(self, usage: TokenUsage) -> TokenUsage:
+        """Estimate the reasoning's share by its length, where the server did not tell it."""
+        reasoning, text = len(self._splitter.reasoning), len(self._splitter.text)
+        if usage.reasoning or not reasoning:
+            return usage
+        share = round(usage.completion * reasoning / (reasoning + text))
+        return usage.model_copy(update={"reasoning": share})
