@@ -1,0 +1,1 @@
+"""Post-training: from the recipe for the full-size model down to the bundled k2think-mini."""

@@ -1,0 +1,76 @@
+"""``k2think train``: makes and measures models. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TRAINING_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
+EVALUATION_MODULES = ("openvino_genai",)
+MISSING_EXTRA_EXIT = 2
+
+app = typer.Typer(help="Train and evaluate models.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Train and evaluate models."""
+
+
+def _require(modules: tuple[str, ...], extra: str) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        typer.echo(f"missing: {', '.join(missing)}; install with: pip install 'k2think[{extra}]'", err=True)
+        raise typer.Exit(MISSING_EXTRA_EXIT)
+
+
+@app.command()
+def mini(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics, curve and the model folder.")] = Path("k2think-mini-run"),
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, help="Training budget in tokens, padding included.")] = 18_000_000,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Training processes of one thread each; another number, other weights.")] = 2,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
+    convert: Annotated[bool, typer.Option(help="Write the OpenVINO folder OUT/k2think-mini at the end.")] = True,
+) -> None:
+    """Train k2think-mini from scratch: about 40 minutes on two CPU cores."""
+    _require(TRAINING_MODULES if convert else TRAINING_MODULES[:1], "train")
+    from .mini.curve import draw_curve
+    from .mini.train import TrainingPlan, train
+
+    checkpoint = train(TrainingPlan(out=out, seed=seed, tokens=tokens, workers=threads, resume=resume))
+    draw_curve(out / "metrics.jsonl", out / "curve.svg")
+    if convert:
+        from .mini.convert import convert as convert_checkpoint
+
+        convert_checkpoint(checkpoint, out / "k2think-mini")
+        typer.echo(f"model folder: {out / 'k2think-mini'}")
+
+
+@app.command(name="mini-convert")
+def mini_convert(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A checkpoint.pt of `mini`.")],
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Model folder to write.")],
+) -> None:
+    """Convert a checkpoint to an OpenVINO model folder."""
+    _require(TRAINING_MODULES, "train")
+    from .mini.convert import convert
+
+    convert(checkpoint, out)
+
+
+@app.command(name="mini-eval")
+def mini_eval(
+    model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="OpenVINO model folder.")],
+    per_family: Annotated[int, typer.Option(min=1, help="Fresh problems of each of the eight families.")] = 125,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+) -> None:
+    """Measure a model folder through openvino-genai and print JSON."""
+    _require(EVALUATION_MODULES, "embedded")
+    from .mini.evaluate import evaluate
+
+    typer.echo(json.dumps(evaluate(model, per_family=per_family, threads=threads), indent=2))

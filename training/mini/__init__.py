@@ -1,0 +1,1 @@
+"""k2think-mini: the bundled model, its problem families, training, conversion and evaluation."""
