@@ -1,0 +1,279 @@
+"""A bounded pool of worker processes for symbolic comparison, with a wall-clock limit that really ends the work.
+
+The children are separate programs (``python -m k2think.grading.symbolic``) and not forks: the caller may run threads
+and an event loop. Each belongs to one daemon thread of the pool. A comparison that exceeds its limit costs its
+process, which is replaced on the next request. Children end with their parent: their standard input closes, and a
+CPU limit ends one that is too busy to notice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..schemas.checks import AnswerForm
+from ..schemas.errors import GradingError
+
+LIMIT_S = 3.0
+"""Wall-clock seconds for one comparison, counted from the moment a ready process takes it."""
+BOOT_LIMIT_S = 60.0
+"""Seconds in which a child must have imported sympy; about one on an idle machine."""
+MEMORY_BYTES = 1 << 30
+"""Address space of one child."""
+CRASH_TRIES = 2
+"""A child that dies on a comparison without being killed is replaced and asked again, this many tries in all."""
+
+Reason = Literal["timeout", "memory", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolicVerdict:
+    """What a child found."""
+
+    equal: bool | None
+    """None when no verdict was reached; `reason` then says why."""
+    reason: Reason | None = None
+    detail: str = ""
+    """Names of the exceptions that symbolic code raised on the way, if any."""
+
+
+class _ChildDied(Exception):
+    """The child closed its pipe without answering."""
+
+
+class _OutOfTime(Exception):
+    """The child was killed because its time was over."""
+
+
+class _Child:
+    """One running worker program."""
+
+    def __init__(self, memory_bytes: int, boot_limit_s: float) -> None:
+        search_path = os.pathsep.join(path for path in sys.path if path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-B", "-m", "k2think.grading.symbolic", str(memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={
+                "PYTHONPATH": search_path,
+                "PYTHONHASHSEED": "0",
+                "LC_ALL": "C.UTF-8",
+            },  # no secrets, same verdicts every time
+            bufsize=0,
+        )
+        self._buffer = b""
+        try:
+            if self._read_line(boot_limit_s) != {"ready": True}:
+                raise _ChildDied
+        except (_ChildDied, _OutOfTime) as exc:
+            self.kill()
+            raise GradingError(
+                f"the symbolic grading process did not start within {boot_limit_s:g} s (exit status {self._process.returncode}): "
+                "is math-verify installed? `pip install 'k2think[grading]'` installs it"
+            ) from exc
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        stdin = self._process.stdin
+        if stdin is None:
+            raise _ChildDied
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+        except OSError as exc:
+            raise _ChildDied from exc
+        return self._read_line(limit_s)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close our ends of the pipes; an idle child then ends by itself."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _read_line(self, limit_s: float) -> dict[str, Any]:
+        stdout = self._process.stdout
+        if stdout is None:
+            raise _ChildDied
+        deadline = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._buffer:
+                left = deadline - time.monotonic()
+                if left <= 0 or not selector.select(left):
+                    raise _OutOfTime
+                chunk = os.read(stdout.fileno(), 65536)
+                if not chunk:
+                    raise _ChildDied
+                self._buffer += chunk
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return json.loads(line)
+
+
+_Job = tuple[dict[str, Any], float, Future[SymbolicVerdict]]
+
+
+class SymbolicPool:
+    """Up to `processes` worker processes, started on first need. Safe to use from any thread."""
+
+    def __init__(
+        self, *, processes: int = 1, memory_bytes: int = MEMORY_BYTES, boot_limit_s: float = BOOT_LIMIT_S
+    ) -> None:
+        self._processes = processes
+        self._memory_bytes = memory_bytes
+        self._boot_limit_s = boot_limit_s
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._children: dict[int, _Child] = {}
+        self._waiting = 0
+        self._closed = False
+
+    def submit(
+        self, a: str, b: str, *, form: AnswerForm | None = None, limit_s: float = LIMIT_S
+    ) -> Future[SymbolicVerdict]:
+        """Compare `a` and `b` in a child.
+
+        The future raises :class:`GradingError` when the child cannot start or dies twice on this pair. Cancelling it
+        works while it waits for a free process.
+        """
+        request = {"a": a, "b": b, "form": form.value if form else None, "limit_s": limit_s}
+        future: Future[SymbolicVerdict] = Future()
+        with self._lock:
+            if self._closed:
+                raise GradingError("the symbolic grading pool is closed")
+            self._waiting += 1
+            if len(self._threads) < min(self._processes, self._waiting):
+                thread = threading.Thread(
+                    target=self._run, args=(len(self._threads),), name="k2think-grading", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+        self._jobs.put((request, limit_s, future))
+        return future
+
+    def pids(self) -> list[int]:
+        """Process ids of the children that run now."""
+        with self._lock:
+            return [child.pid for child in self._children.values()]
+
+    def close(self) -> None:
+        """End the children. Comparisons still waiting fail with :class:`GradingError`."""
+        with self._lock:
+            self._closed = True
+            children, threads = list(self._children.values()), list(self._threads)
+        for _ in threads:
+            self._jobs.put(None)
+        for child in children:
+            child.kill()
+        for thread in threads:
+            thread.join(timeout=5)
+
+    def after_fork(self) -> None:
+        """In a forked copy of the process: let go of children that belong to the original."""
+        for child in self._children.values():
+            child.forget()
+
+    def _run(self, slot: int) -> None:
+        while (job := self._jobs.get()) is not None:
+            request, limit_s, future = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(self._compare(slot, request, limit_s))
+                except GradingError as exc:
+                    future.set_exception(exc)
+                except Exception as exc:  # a waiting caller must hear of a fault in here, whatever it is
+                    future.set_exception(GradingError(f"the grading pool failed: {type(exc).__name__}: {exc}"))
+            with self._lock:
+                self._waiting -= 1
+
+    def _compare(self, slot: int, request: dict[str, Any], limit_s: float) -> SymbolicVerdict:
+        for _ in range(CRASH_TRIES):
+            child = self._child(slot)
+            try:
+                reply = child.ask(request, limit_s)
+            except _OutOfTime:
+                self._drop(slot)
+                return SymbolicVerdict(None, "timeout")
+            except _ChildDied:
+                self._drop(slot)
+                continue
+            if reply.get("memory"):
+                self._drop(slot)
+                return SymbolicVerdict(None, "memory")
+            verdict: bool | None = reply["verdict"]
+            return SymbolicVerdict(verdict, "undecided" if verdict is None else None, ", ".join(reply["failures"]))
+        raise GradingError(f"the symbolic grading process died {CRASH_TRIES} times on the same pair of answers")
+
+    def _child(self, slot: int) -> _Child:
+        child = self._children.get(slot)
+        if child is None:
+            if self._closed:
+                raise GradingError("the symbolic grading pool is closed")
+            child = _Child(self._memory_bytes, self._boot_limit_s)
+            with self._lock:
+                self._children[slot] = child
+                closed = self._closed
+            if closed:
+                self._drop(slot)
+                raise GradingError("the symbolic grading pool is closed")
+        return child
+
+    def _drop(self, slot: int) -> None:
+        with self._lock:
+            child = self._children.pop(slot, None)
+        if child is not None:
+            child.kill()
+
+
+_default_lock = threading.Lock()
+_default: SymbolicPool | None = None
+
+
+def default_pool() -> SymbolicPool:
+    """The pool of this process: one child, ended at exit."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = SymbolicPool()
+        return _default
+
+
+def close_default_pool() -> None:
+    """End the default pool's child now; a later comparison starts a new one."""
+    global _default
+    with _default_lock:
+        pool, _default = _default, None
+    if pool is not None:
+        pool.close()
+
+
+def _forget_default_pool() -> None:
+    global _default, _default_lock
+    _default_lock = threading.Lock()  # it may have been held by a thread that does not exist in the fork
+    if _default is not None:
+        _default.after_fork()
+    _default = None
+
+
+atexit.register(close_default_pool)
+os.register_at_fork(after_in_child=_forget_default_pool)

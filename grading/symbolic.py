@@ -1,0 +1,228 @@
+"""The child process of :mod:`.process`: symbolic comparison with math-verify's parser and sympy.
+
+Run as ``python -m k2think.grading.symbolic MEMORY_BYTES``; speaks one JSON object a line on standard input and output.
+sympy is imported here and nowhere else. LaTeX goes through math-verify's grammar; its other reader, sympy's
+`parse_expr`, evaluates Python and is taken out at start (the grammar calls it for plain digits, which get a reader
+of their own).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import resource
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+import sympy
+from math_verify import LatexExtractionConfig, parse, verify
+from sympy.parsing import sympy_parser
+
+from ..schemas.checks import AnswerForm
+from .compare import Scalar, compare
+from .normal import to_latex
+from .number import Number
+from .values import Expression, Relation, parse_answer
+
+DIGITS = 30
+"""Decimal digits to which expressions are evaluated at test points."""
+ZERO_RELATIVE = sympy.Rational(1, 10**20)
+"""A difference smaller than this part of the values is zero: ten guard digits below DIGITS."""
+MIN_POINTS = 3
+"""Valid test points that make an identity believed."""
+CPU_SPARE_S = 2
+"""CPU seconds beyond the caller's wall-clock limit after which the kernel ends this process, should the parent be gone."""
+
+# Fixed, pairwise unrelated rationals of both signs; symbol number i takes the value at (row + 7 i).
+_POINTS = [
+    sympy.Rational(p, q)
+    for p, q in ((7, 5), (13, 37), (-17, 11), (29, 8), (-5, 19), (53, 17), (3, 41), (-43, 9), (31, 23), (-2, 13), (61, 7), (47, 59))
+]  # fmt: skip
+_WHOLE_NAMES = {"n", "k", "m"}
+_DIGITS_ONLY = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
+_CONFIG = [LatexExtractionConfig()]
+
+
+def symbolic_leaf(a: Scalar, b: Scalar) -> bool | None:
+    """Decide two scalars: evaluate at test points, and where that is impossible ask math-verify. None = cannot tell."""
+    if isinstance(a, Relation) and isinstance(b, Relation):
+        return _same_relation(a, b)
+    if isinstance(a, Relation) or isinstance(b, Relation):
+        return False
+    left, right = _to_sympy(a), _to_sympy(b)
+    if left is None or right is None:
+        return None
+    if isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr):
+        tolerance = max(_tolerance(a), _tolerance(b))
+        verdict = _same_expression(left, right, tolerance)
+        if verdict is not None:
+            return verdict
+    return bool(
+        verify(left, right, timeout_seconds=0, float_rounding=12)
+        or verify(right, left, timeout_seconds=0, float_rounding=12)
+    )
+
+
+def _tolerance(scalar: Scalar) -> Any:
+    fraction = scalar.tolerance if isinstance(scalar, Number) else None
+    return sympy.Rational(fraction.numerator, fraction.denominator) if fraction else sympy.Integer(0)
+
+
+def _to_sympy(scalar: Number | Expression) -> Any:
+    if isinstance(scalar, Number):
+        return sympy.Rational(scalar.value.numerator, scalar.value.denominator)
+    return _parse(scalar.text)
+
+
+def _parse(text: str) -> Any:
+    found = parse(f"${to_latex(text)}$", _CONFIG, fallback_mode="no_fallback", parsing_timeout=0)
+    if not found:
+        return None
+    expression: Any = found[0]
+    if isinstance(expression, sympy.Expr):
+        exact: dict[Any, Any] = {f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)}
+        exact |= {s: sympy.I for s in expression.free_symbols if str(s) == "i"}
+        return expression.xreplace(exact) if exact else expression
+    return expression
+
+
+def _same_expression(left: Any, right: Any, tolerance: Any) -> bool | None:
+    symbols = _symbols(left, right)
+    valid = 0
+    for values in _assignments(symbols):
+        pair = _values_at(left, right, symbols, values)
+        if pair is None:
+            continue
+        x, y = pair
+        if abs(x - y) > max(tolerance, ZERO_RELATIVE * max(abs(x), abs(y))):
+            return False
+        valid += 1
+        if not symbols or valid >= 2 * MIN_POINTS:
+            return True
+    return True if valid >= MIN_POINTS else None
+
+
+def _same_relation(a: Relation, b: Relation) -> bool | None:
+    """Same operator, and the differences of the sides are proportional (by a positive factor for inequalities)."""
+    if a.operator != b.operator:
+        return False
+    sides = [_parse(text) for text in (a.left, a.right, b.left, b.right)]
+    if not all(isinstance(side, sympy.Expr) for side in sides):
+        return None
+    left, right = sides[0] - sides[1], sides[2] - sides[3]
+    symbols = _symbols(left, right)
+    ratios: list[Any] = []
+    for values in _assignments(symbols):
+        pair = _values_at(left, right, symbols, values)
+        if pair is None or (pair[0] == 0 and pair[1] == 0):
+            continue
+        if pair[0] == 0 or pair[1] == 0:
+            return False
+        ratios.append(pair[0] / pair[1])
+        if abs(ratios[-1] - ratios[0]) > ZERO_RELATIVE * abs(ratios[0]):
+            return False
+    if len(ratios) < MIN_POINTS:
+        return None
+    return a.operator in ("=", r"\ne") or ratios[0] > 0
+
+
+def _symbols(left: Any, right: Any) -> list[str]:
+    return sorted({s.name for s in left.free_symbols | right.free_symbols})
+
+
+def _assignments(symbols: list[str]) -> list[list[Any]]:
+    if not symbols:
+        return [[]]
+    rows = [[_POINTS[(row + 7 * i) % len(_POINTS)] for i in range(len(symbols))] for row in range(len(_POINTS))]
+    if set(symbols) <= _WHOLE_NAMES:  # cos(nπ) and (-1)^n agree on whole numbers only
+        rows += [[sympy.Integer(row + 3 * i + 1) for i in range(len(symbols))] for row in range(6)]
+    return rows
+
+
+def _values_at(left: Any, right: Any, symbols: list[str], values: list[Any]) -> tuple[Any, Any] | None:
+    """Both sides at one point; None where undefined or, unless i is written, outside the real domain of either."""
+    found: list[Any] = []
+    real_only = bool(symbols) and not (left.has(sympy.I) or right.has(sympy.I))
+    for side in (left, right):
+        point = {s: values[symbols.index(s.name)] for s in side.free_symbols}
+        value = (side.subs(point) if point else side).evalf(DIGITS)
+        if not value.is_number or not value.is_finite or value.has(sympy.nan, sympy.zoo):
+            return None
+        real, imaginary = value.as_real_imag()
+        if real_only and abs(imaginary) > ZERO_RELATIVE * abs(value):
+            return None
+        found.append(real if real_only else value)
+    return found[0], found[1]
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    form = AnswerForm(request["form"]) if request["form"] else None
+    a, b = (parse_answer(request[side], form=form) for side in ("a", "b"))
+    failures: list[str] = []
+
+    def leaf(x: Scalar, y: Scalar) -> bool | None:
+        try:
+            return symbolic_leaf(x, y)
+        except MemoryError:
+            raise
+        except Exception as exc:  # sympy raises almost anything on odd input: such a pair is undecided, and says so
+            failures.append(type(exc).__name__)
+            return None
+
+    return {"verdict": compare(a, b, leaf), "failures": failures}
+
+
+def _read_number_only(text: str, *_: object, **__: object) -> Any:
+    """Stands in for sympy's `parse_expr`: the LaTeX grammar hands over digits, and nothing else is read."""
+    if not _DIGITS_ONLY.fullmatch(text):
+        raise ValueError("not a number")
+    return sympy.Rational(text)
+
+
+def _refuse_evaluation(*_: object, **__: object) -> None:
+    raise RuntimeError("evaluating Python text is disabled in the grading process")
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    with suppress(OSError, ValueError):  # a limit that the platform lacks leaves the parent's clock in charge
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _serve(requests: TextIO, replies: TextIO) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    replies.write('{"ready": true}\n')
+    replies.flush()
+    for line in requests:
+        request: dict[str, Any] = json.loads(line)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + request["limit_s"] + CPU_SPARE_S), hard)
+        try:
+            reply = _answer(request)
+        except MemoryError:
+            reply = {"verdict": None, "memory": True}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+        if "memory" in reply:
+            return  # what was allocated half-way is not trusted; the parent starts a fresh process
+
+
+def main() -> None:
+    """Serve comparisons until standard input closes."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not speak in the protocol
+    sympy_parser.parse_expr = _read_number_only
+    sympy_parser.eval_expr = _refuse_evaluation
+    memory_bytes = int(sys.argv[1])
+    _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes)
+    _limit(resource.RLIMIT_CORE, 0, 0)
+    _limit(resource.RLIMIT_FSIZE, 0, 0)
+    _parse(r"\frac{1}{2}+x")  # the grammar warms up before the first clock runs
+    with suppress(BrokenPipeError):
+        _serve(sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()
