@@ -34,7 +34,9 @@ class UnitTest(Frozen):
     @model_validator(mode="after")
     def _one_style(self) -> Self:
         if (self.code is None) == (self.expected_stdout is None):
-            raise ValueError("a unit test needs either `code` or `expected_stdout` (with optional `stdin`), not both and not neither")
+            raise ValueError(
+                "a unit test needs either `code` or `expected_stdout` (with optional `stdin`), not both and not neither"
+            )
         return self
 
 

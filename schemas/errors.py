@@ -1,24 +1,26 @@
 """The error tree. Foreign errors are mapped into it once, at the border where they arise.
 
-    K2ThinkError
-    ├── UserError                 something the caller can put right (exit code 2)
-    │   ├── InvalidRequest        a request, policy or input line that cannot be understood
-    │   ├── ConfigurationError    settings that cannot work
-    │   ├── QueueFull             no more work is accepted for now
-    │   └── NotFound              no such job
-    ├── StoreError                the database
-    │   ├── StoreUnavailable      cannot be reached just now; try again
-    │   ├── StoreFull             no space left
-    │   └── SchemaMismatch        written by another version
-    ├── BrokerUnavailable         Redis cannot be reached just now; try again
-    ├── BackendError              a model server or engine
-    │   ├── retryable: RateLimited, Overloaded, Unreachable, StreamBroken, Stalled, MalformedResponse
-    │   └── final: BadRequest, Unauthorized, PaymentRequired, ModelNotFound, ContextTooLong
-    └── GradingError              a check or comparison that crashed (an error, never a zero)
-        └── SandboxUnavailable    code cannot be run safely here
+K2ThinkError
+├── UserError                 something the caller can put right (exit code 2)
+│   ├── InvalidRequest        a request, policy or input line that cannot be understood
+│   ├── ConfigurationError    settings that cannot work
+│   ├── QueueFull             no more work is accepted for now
+│   └── NotFound              no such job
+├── StoreError                the database
+│   ├── StoreUnavailable      cannot be reached just now; try again
+│   ├── StoreFull             no space left
+│   └── SchemaMismatch        written by another version
+├── BrokerUnavailable         Redis cannot be reached just now; try again
+├── BackendError              a model server or engine
+│   ├── retryable: RateLimited, Overloaded, Unreachable, StreamBroken, Stalled, MalformedResponse
+│   └── final: BadRequest, Unauthorized, PaymentRequired, ModelNotFound, ContextTooLong
+└── GradingError              a check or comparison that crashed (an error, never a zero)
+    └── SandboxUnavailable    code cannot be run safely here
 """
 
 from typing import ClassVar
+
+from pydantic import ValidationError
 
 
 class K2ThinkError(Exception):
@@ -189,3 +191,13 @@ class SandboxUnavailable(GradingError):
     """Code cannot be run safely on this machine."""
 
     code = "sandbox_unavailable"
+
+
+def explain(exc: ValidationError) -> str:
+    """Say in one line what is wrong with some input, without repeating the content."""
+    problems: list[str] = []
+    for error in exc.errors(include_url=False, include_input=False, include_context=False):
+        place = ".".join(str(part) for part in error["loc"])
+        text = error["msg"].removeprefix("Value error, ")
+        problems.append(f"{place}: {text}" if place else text)
+    return "; ".join(problems[:10])

@@ -147,7 +147,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.heartbeat_s * 2 > self.lease_s:
-            raise ValueError("K2THINK_HEARTBEAT_S must be at most half of K2THINK_LEASE_S, or leases run out while work goes on")
+            raise ValueError(
+                "K2THINK_HEARTBEAT_S must be at most half of K2THINK_LEASE_S, or leases run out while work goes on"
+            )
         url = self.database_url.get_secret_value() if self.database_url else ""
         if url and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
             raise ValueError("K2THINK_DATABASE_URL must begin with sqlite:/// or postgresql://")
@@ -159,9 +161,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"K2THINK_BACKENDS: {name!r} is a kind of backend; give it another name")
         for role in ("planner", "generator", "verifier", "safety"):
             chosen: RoleSettings | None = getattr(self, role)
-            if chosen is not None and chosen.backend not in BackendKind.__members__ and chosen.backend not in self.backends:
+            if (
+                chosen is not None
+                and chosen.backend not in BackendKind.__members__
+                and chosen.backend not in self.backends
+            ):
                 known = ", ".join([*BackendKind.__members__, *sorted(self.backends)])
-                raise ValueError(f"K2THINK_{role.upper()}__BACKEND: unknown backend {chosen.backend!r}; choose one of {known}")
+                raise ValueError(
+                    f"K2THINK_{role.upper()}__BACKEND: unknown backend {chosen.backend!r}; choose one of {known}"
+                )
         return self
 
     def role(self, agent: AgentKind) -> RoleSettings | None:

@@ -1,0 +1,77 @@
+"""The typer application. Commands import what they run only when they run, so that `--help` is quick."""
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from .. import __version__
+from ..schemas.errors import K2ThinkError
+from .batch import batch_app
+from .doctor import doctor
+from .exits import Exit, fail
+from .inspect import jobs_app, queues
+from .operate import db_app, sweeper, up, worker
+from .solve import solve
+
+app = typer.Typer(
+    name="k2think",
+    help="Plan, sample, verify, screen: the K2-Think reasoning system.\n\n"
+    "With nothing configured, everything runs on this machine with the bundled model.\n\n"
+    'Start with: k2think solve "What is 347 + 58?"\n\n'
+    "Exit codes: 0 succeeded, 1 failed, 2 bad usage or settings, 3 refused, 4 cancelled or expired.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """See `app`'s help."""
+    if version:
+        print(f"k2think {__version__}")
+        raise typer.Exit()
+
+
+app.command()(solve)
+app.add_typer(batch_app, name="batch")
+app.command()(up)
+app.command()(worker)
+app.command()(sweeper)
+app.add_typer(jobs_app, name="jobs")
+app.command()(queues)
+app.add_typer(db_app, name="db")
+app.command()(doctor)
+
+
+def _mount_training() -> None:
+    from ..training.cli import app as train_app
+
+    app.add_typer(train_app, name="train", help="Post-training: make a model by the recipe.")
+
+
+_mount_training()
+
+
+def main() -> None:
+    """Entry point: run a command, turn every designed error into one message, and exit."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        print("Aborted.", file=sys.stderr)
+        sys.exit(Exit.ended)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(Exit.usage)
+    except K2ThinkError as exc:
+        sys.exit(fail(exc))
+    except KeyboardInterrupt:
+        sys.exit(Exit.ended)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(Exit.failed)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,81 @@
+"""`k2think up`, `worker`, `sweeper`, `db`: the processes that an operator runs."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ..schemas.settings import load_settings
+
+db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+
+
+class Role(StrEnum):
+    """Roles of a worker process."""
+
+    planner = "planner"
+    generator = "generator"
+    verifier = "verifier"
+    safety = "safety"
+    intake = "intake"
+    all = "all"
+
+
+def up() -> None:
+    """Run the whole stack in the foreground.
+
+    One worker process per role and a sweeper, each restarted with back-off when it dies; with no settings also an
+    embedded Redis and SQLite in the data folder. Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds, the rest
+    is handed back and taken up by the next worker.
+    """
+    from ..workers.supervisor import run_up
+
+    raise typer.Exit(run_up(load_settings()))
+
+
+def worker(
+    role: Annotated[
+        Role,
+        typer.Argument(help="Which agent to run; `intake` serves the Celery door, `all` is everything in one process."),
+    ],
+    backend: Annotated[
+        str | None,
+        typer.Option(help="Bind the generators of this worker to a backend named in K2THINK_BACKENDS."),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Steps in flight at once. Default: 8 for the embedded engine, else 100."),
+    ] = None,
+) -> None:
+    """Run one worker process; run as many of each role as you need, on as many machines.
+
+    Needs K2THINK_BROKER_URL, and for more than one machine K2THINK_DATABASE_URL. SIGTERM drains it.
+    """
+    from ..workers.worker import run_worker
+
+    settings = load_settings()
+    raise typer.Exit(run_worker(settings, role=role.value, backend=backend, concurrency=concurrency))
+
+
+def sweeper() -> None:
+    """Run a sweeper: it takes up the work of dead workers, rings for lost messages, ends what is past its deadline.
+
+    At least one must run; any number may.
+    """
+    from ..workers.worker import run_sweeper
+
+    raise typer.Exit(run_sweeper(load_settings()))
+
+
+@db_app.command("upgrade")
+def upgrade() -> None:
+    """Create the tables, or bring them to this version. Safe to run again, and by several processes at once."""
+    from ..store.migrate import check
+    from ..store.migrate import upgrade as run_upgrade
+    from ..workers.stack import prepare_data_dir
+
+    settings = load_settings()
+    if settings.database_url is None:
+        prepare_data_dir(settings)
+    run_upgrade(settings.sqlalchemy_url)
+    print(f"The database's schema is {check(settings.sqlalchemy_url)}.")

@@ -1,0 +1,39 @@
+"""What a command needs to talk to jobs: a served broker, the database, and the submit path."""
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import structlog
+
+from ..schemas.settings import Settings
+from ..store.database import Database
+from ..workers.coordinator import Coordinator
+from ..workers.dispatcher import Dispatcher
+from ..workers.queues import broker_url
+from ..workers.submit import Submitter
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Open while a command runs."""
+
+    settings: Settings
+    database: Database
+    submitter: Submitter
+
+
+@contextlib.asynccontextmanager
+async def open_session(settings: Settings) -> AsyncGenerator[Session]:
+    """Connect a client. `settings` must name a broker that is served (see `workers.stack.running_stack`)."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    database = Database(settings.sqlalchemy_url)
+    dispatcher = Dispatcher(broker_url(settings))
+    coordinator = Coordinator(database, dispatcher)
+    try:
+        yield Session(settings, database, Submitter(settings, coordinator))
+    finally:
+        await coordinator.settle()
+        dispatcher.close()
+        database.close()

@@ -1,0 +1,51 @@
+"""Waiting out the loss of a service: try again with back-off, and say so once, not a thousand times."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from ..schemas.errors import BrokerUnavailable, StoreFull, StoreUnavailable
+
+WAIT_FIRST_S = 0.1
+WAIT_MAX_S = 2.0
+T = TypeVar("T")
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Outage:
+    """Keeps one service's state, so that its loss and its return are each logged once per process."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._lost = False
+
+    def lost(self, reason: BaseException) -> None:
+        """Note that a call failed."""
+        if not self._lost:
+            self._lost = True
+            hint = "waiting; work goes on by itself when it is back"
+            log.warning("service_unavailable", service=self.service, reason=str(reason), hint=hint)
+
+    def back(self) -> None:
+        """Note that a call succeeded."""
+        if self._lost:
+            self._lost = False
+            log.info("service_back", service=self.service)
+
+
+async def patiently(outage: Outage, call: Callable[[], Awaitable[T]]) -> T:
+    """Await `call()` until it does not fail for want of its service; every other error passes at once."""
+    wait_s = WAIT_FIRST_S
+    while True:
+        try:
+            result = await call()
+        except (StoreUnavailable, StoreFull, BrokerUnavailable) as exc:
+            outage.lost(exc)
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+            wait_s = min(2 * wait_s, WAIT_MAX_S)
+        else:
+            outage.back()
+            return result

@@ -1,0 +1,193 @@
+"""One step, from its message to its committed end: claim, acknowledge, run the agent, commit with what follows."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from structlog.contextvars import bound_contextvars
+
+from ..agents.context import AgentContext
+from ..agents.generator import generate
+from ..agents.planner import make_plan
+from ..agents.safety import screen
+from ..agents.verifier import compare
+from ..schemas.errors import BackendError, K2ThinkError
+from ..schemas.messages import (
+    AGENT_OF_KIND,
+    Body,
+    ComparePair,
+    Envelope,
+    GenerateCandidate,
+    MakePlan,
+    ScreenInput,
+    ScreenOutput,
+)
+from ..schemas.outcomes import StepFailure, StepResult
+from ..schemas.settings import Settings
+from ..schemas.trace import AttemptOutcome, CallTrace
+from ..store.steps import Claim, claim_step, drop_step, fail_step, finish_step
+from .backends import BackendPool
+from .coordinator import Coordinator
+from .leases import Leases, Stopped, Work
+from .outage import Outage, patiently
+
+BACKOFF_MAX_S = 60.0
+log = structlog.stdlib.get_logger(__name__)
+
+
+class StepRunner:
+    """Runs steps of any kind; one per worker process."""
+
+    def __init__(
+        self, settings: Settings, coordinator: Coordinator, leases: Leases, backends: BackendPool, *, worker: str
+    ) -> None:
+        self._settings = settings
+        self._coordinator = coordinator
+        self._database = coordinator.database
+        self._leases = leases
+        self._backends = backends
+        self._worker = worker
+        self._outage = Outage("database")
+
+    async def run(self, message: Any, *, acknowledge: Callable[[], None]) -> None:
+        """Handle one message. Never raises for what the message or the agent does."""
+        try:
+            envelope = Envelope.model_validate(message)
+        except ValidationError as exc:
+            problems = [
+                f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors(include_input=False)
+            ]
+            log.error("message_refused", problems=problems, hint="sent by another version, or not by k2think")
+            acknowledge()
+            return
+        with bound_contextvars(job=envelope.job_id, step=envelope.step, attempt=envelope.attempt):
+            claim = await self._claim(envelope)
+            acknowledge()
+            if claim is None:
+                log.debug("message_ignored", reason="its step is done, claimed by another, or no longer wanted")
+                return
+            work = Work(claim)
+            self._leases.add(work)
+            try:
+                await self._work(work)
+            finally:
+                self._leases.remove(work)
+
+    async def _claim(self, envelope: Envelope) -> Claim | None:
+        return await patiently(
+            self._outage,
+            lambda: self._database.run(
+                lambda connection: claim_step(
+                    connection, envelope, worker=self._worker, now=time.time(), lease_s=self._settings.lease_s
+                )
+            ),
+        )
+
+    async def _work(self, work: Work) -> None:
+        record = CallTrace()
+        work.task = asyncio.get_running_loop().create_task(self._agent(work.claim.envelope, record))
+        if work.stopped is not None:
+            work.task.cancel()
+        try:
+            result = await work.task
+        except asyncio.CancelledError:
+            await self._drop(work, record)
+        except Exception as exc:
+            await self._fail(work, record, exc)
+        else:
+            await self._finish(work, record, result)
+
+    async def _agent(self, envelope: Envelope, record: CallTrace) -> StepResult:
+        agent = AGENT_OF_KIND[envelope.body.kind]
+        backend, settings = await self._backends.get(agent)
+        context = AgentContext(
+            job_id=envelope.job_id,
+            step=envelope.step,
+            attempt=envelope.attempt,
+            backend=backend,
+            settings=settings,
+            record=record,
+        )
+        return await _call_agent(envelope.body, context, fail_open=self._settings.safety_fail_open)
+
+    async def _finish(self, work: Work, record: CallTrace, result: StepResult) -> None:
+        claim = work.claim
+        kept = await self._coordinator.advance(
+            claim.envelope.job_id,
+            lambda connection: finish_step(connection, claim, result=result, call=_used(record), now=time.time()),
+        )
+        if kept:
+            log.info("step_finished", kind=claim.envelope.body.kind, seconds=round(time.monotonic() - work.began, 3))
+        else:
+            log.warning("result_refused", reason="the lease had passed to another, or the step was cancelled")
+
+    async def _fail(self, work: Work, record: CallTrace, exc: Exception) -> None:
+        claim = work.claim
+        failure = _failure(exc)
+        if not isinstance(exc, K2ThinkError):
+            log.exception("agent_crashed", kind=claim.envelope.body.kind)
+        retry_at = self._retry_at(claim.starts, exc)
+        log.warning(
+            "step_failed",
+            code=failure.code,
+            reason=failure.message,
+            retry_in_s=None if retry_at is None else round(retry_at - time.time(), 1),
+        )
+        await self._coordinator.advance(
+            claim.envelope.job_id,
+            lambda connection: fail_step(
+                connection, claim, failure=failure, call=_used(record), retry_at=retry_at, now=time.time()
+            ),
+        )
+
+    def _retry_at(self, starts: int, exc: Exception) -> float | None:
+        if isinstance(exc, K2ThinkError) and not (isinstance(exc, BackendError) and exc.retryable):
+            return None
+        if starts >= self._settings.attempts_max:
+            return None
+        backoff_s = min(BACKOFF_MAX_S, self._settings.retry_base_s * 2 ** (starts - 1)) * random.uniform(0.5, 1.0)
+        told_s = exc.retry_after_s if isinstance(exc, BackendError) else None
+        return time.time() + max(backoff_s, told_s or 0.0)
+
+    async def _drop(self, work: Work, record: CallTrace) -> None:
+        """The step was cancelled, or this worker shuts down: record what was paid for, and hand back what is still wanted."""
+        outcome: Stopped = work.stopped or AttemptOutcome.released
+        again = await patiently(
+            self._outage,
+            lambda: self._database.run(
+                lambda connection: drop_step(
+                    connection, work.claim, outcome=outcome, call=_used(record), now=time.time()
+                )
+            ),
+        )
+        log.info("step_stopped", outcome=outcome.value, completion_tokens=record.usage.completion)
+        if again is not None:
+            self._coordinator.dispatcher.publish([again])
+
+
+def _call_agent(body: Body, context: AgentContext, *, fail_open: bool) -> Awaitable[StepResult]:
+    match body:
+        case MakePlan():
+            return make_plan(body, context)
+        case GenerateCandidate():
+            return generate(body, context)
+        case ComparePair():
+            return compare(body, context)
+        case ScreenInput() | ScreenOutput():
+            return screen(body, context, fail_open=fail_open)
+
+
+def _used(record: CallTrace) -> CallTrace | None:
+    return record if record.called else None
+
+
+def _failure(exc: Exception) -> StepFailure:
+    if isinstance(exc, K2ThinkError):
+        return StepFailure(code=exc.code, message=str(exc))
+    return StepFailure(
+        code="internal_error", message=f"the agent crashed with {type(exc).__name__}; the worker's log has the details"
+    )

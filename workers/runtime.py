@@ -1,0 +1,97 @@
+"""Everything that one worker process holds: database, doorbell, leases, backends, and the agents' runner."""
+
+import asyncio
+import os
+import socket
+
+import structlog
+
+from ..schemas.messages import AgentKind
+from ..schemas.settings import BackendKind, Settings
+from ..store.database import Database
+from .backends import BackendPool
+from .coordinator import Coordinator
+from .dispatcher import Dispatcher
+from .leases import Leases
+from .queues import broker_url, result_backend_url
+from .replies import Replies
+from .runner import StepRunner
+from .submit import Submitter
+from .sweeper import Sweeper
+from .tasks import CeleryDoor
+
+EMBEDDED_CONCURRENCY = 8
+REMOTE_CONCURRENCY = 100
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Runtime:
+    """Built before Celery's worker starts; `start` and `drain` run on the pool's event loop."""
+
+    def __init__(self, settings: Settings, *, role: str, backend: str | None) -> None:
+        """`role`: planner, generator, verifier, safety, intake, sweeper or all. Raises ConfigurationError."""
+        self._settings = settings
+        self._role = role
+        self.worker = f"{role}-{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        self.backends = BackendPool(settings, generator_backend=backend)
+        for agent in self._agents():
+            self.backends.configured(agent)
+        self.database = Database(settings.sqlalchemy_url)
+        self.dispatcher = Dispatcher(broker_url(settings))
+        replies = Replies(result_backend_url(settings))
+        self.coordinator = Coordinator(self.database, self.dispatcher, replies)
+        self.leases = Leases(
+            self.database,
+            worker=self.worker,
+            broker_url=broker_url(settings),
+            lease_s=settings.lease_s,
+            heartbeat_s=settings.heartbeat_s,
+        )
+        self.runner = StepRunner(settings, self.coordinator, self.leases, self.backends, worker=self.worker)
+        self.door = CeleryDoor(Submitter(settings, self.coordinator), self.coordinator)
+        self._background: list[asyncio.Task[None]] = []
+
+    def _agents(self) -> list[AgentKind]:
+        if self._role == "all":
+            return list(AgentKind)
+        return [AgentKind(self._role)] if self._role in AgentKind.__members__ else []
+
+    def concurrency(self, asked: int | None) -> int:
+        """Steps in flight: what was asked for, else the role's setting, else by kind of backend."""
+        if asked:
+            return asked
+        roles = [role for agent in self._agents() if (role := self._settings.role(agent)) is not None]
+        chosen = max((role.concurrency for role in roles), default=0)
+        embedded = any(self._settings.resolve(role).backend is BackendKind.openvino for role in roles)
+        return chosen or (EMBEDDED_CONCURRENCY if embedded else REMOTE_CONCURRENCY)
+
+    async def start(self) -> None:
+        """Begin to keep leases, to listen, and (role all) to sweep; load the backends in the background."""
+        loop = asyncio.get_running_loop()
+        self.leases.start()
+        self._background = [loop.create_task(self._preload())]
+        if self._role == "all":
+            self._background.append(loop.create_task(Sweeper(self._settings, self.coordinator).run()))
+        log.info("worker_started", worker=self.worker)
+
+    async def _preload(self) -> None:
+        """The first step shall not wait for an engine to load. A failure shows itself to the step that needs it."""
+        for agent in self._agents():
+            try:
+                await self.backends.get(agent)
+            except Exception as exc:
+                log.error("backend_not_loaded", agent=agent.value, reason=str(exc))
+
+    async def drain(self) -> None:
+        """Let running steps finish for `K2THINK_SHUTDOWN_S`, hand back the rest, close everything."""
+        log.info("worker_draining", running=self.leases.count)
+        await self.leases.drain(timeout_s=self._settings.shutdown_s)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.leases.close()
+        await self.coordinator.settle()
+        await self.backends.close()
+        self.dispatcher.close()
+        self.database.close()
+        log.info("worker_stopped")

@@ -1,0 +1,155 @@
+"""The submit path that all doors share: check a request, commit it, ring the bell; then watch or cancel the job."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import redis.asyncio
+
+from ..agents.pipeline import first_step
+from ..agents.templates import choose_set, load_templates
+from ..schemas.errors import InvalidRequest, NotFound
+from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
+from ..schemas.messages import AgentKind
+from ..schemas.policy import Selection
+from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings
+from ..schemas.trace import EventKind, JobEvent
+from ..store.database import Database
+from ..store.jobs import Accepted, accept_job, events_after, job_result
+from .coordinator import Coordinator
+from .queues import broker_url, client_url, job_channel
+
+POLL_S = 0.5
+"""Seconds between two looks at the events while no doorbell rings: Redis may be away, SQL tells all the same."""
+
+
+class Submitter:
+    """Accepts jobs for one process; belongs to one event loop."""
+
+    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+        self._settings = settings
+        self._coordinator = coordinator
+        self._database: Database = coordinator.database
+
+    async def submit(
+        self,
+        request: SolveRequest,
+        *,
+        tenant: str = "default",
+        attached: bool = False,
+        reply_to: str | None = None,
+        traceparent: str | None = None,
+    ) -> Accepted:
+        """Commit a job and ring for its first step. After this it will end, whatever dies.
+
+        `attached`: the job is cancelled when no client watches it. `reply_to`: Celery task id to answer. Raises
+        InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
+        """
+        request = resolve(request, self._settings)
+        accepted = await self._database.run(
+            lambda connection: accept_job(
+                connection,
+                request=request,
+                first=first_step(request),
+                tenant=tenant,
+                now=time.time(),
+                attached=attached,
+                reply_to=reply_to,
+                traceparent=traceparent,
+                queue_max=self._settings.queue_max,
+            )
+        )
+        if accepted.message is not None:
+            self._coordinator.dispatcher.publish([accepted.message])
+        return accepted
+
+    async def cancel(self, job_id: str, *, reason: str = "cancelled by the caller") -> bool:
+        """End a job. False when it had ended already; raises NotFound."""
+        return await self._coordinator.cancel(job_id, reason=reason)
+
+    async def result(self, job_id: str) -> tuple[JobStatus, SolveResult | None]:
+        """Return a job's status, and its result once it has ended. Raises NotFound."""
+        return await self._database.read(lambda connection: job_result(connection, job_id))
+
+    async def watch(self, job_id: str, *, after: int = 0) -> AsyncIterator[JobEvent]:
+        """Yield the job's events with `seq` greater than `after`, as they happen, up to and with `finished`.
+
+        While this runs, the job counts as watched (see `attached`).
+        """
+        async with _doorbell(broker_url(self._settings), job_id) as ring:
+            while True:
+                events = await self._database.read(
+                    lambda connection, last=after: events_after(connection, job_id, last)
+                )
+                for event in events:
+                    after = event.seq
+                    yield event
+                    if event.kind is EventKind.finished:
+                        return
+                if not events:
+                    await ring()
+
+    async def wait(self, job_id: str) -> SolveResult:
+        """Wait for the result. Raises NotFound."""
+        async for _event in self.watch(job_id):
+            pass
+        _status, result = await self.result(job_id)
+        if result is None:
+            raise NotFound(f"no result of job {job_id}: it was deleted while it ran")
+        return result
+
+
+def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
+    """Fill what the policy leaves to the settings, and refuse what they cannot serve. Raises InvalidRequest."""
+    policy = request.policy
+    if policy.backend is not None and policy.backend not in settings.backends:
+        known = ", ".join(sorted(settings.backends)) or "none is defined in K2THINK_BACKENDS"
+        raise InvalidRequest(f"policy.backend: unknown backend {policy.backend!r}; known: {known}")
+    if policy.templates is not None:
+        load_templates(policy.templates)
+    if policy.selection is None:
+        verifier = settings.role(AgentKind.verifier)
+        judge = (
+            verifier is not None and load_templates(_template_set(settings.resolve(verifier), policy.templates)).judge
+        )
+        selection = Selection.consensus_then_pairwise if judge else Selection.vote
+        policy = policy.model_copy(update={"selection": selection})
+    return request.model_copy(update={"policy": policy})
+
+
+def _template_set(backend: BackendSettings, policy_set: str | None) -> str:
+    bundled = backend.backend is BackendKind.openvino and backend.model in (None, BUNDLED_MODEL)
+    return choose_set(backend.templates or ("mini" if bundled else None), policy_set)
+
+
+@contextlib.asynccontextmanager
+async def _doorbell(url: str, job_id: str):
+    """A function that waits until the job's bell rings, or POLL_S have passed. A lost Redis only costs promptness."""
+    client = redis.asyncio.Redis.from_url(client_url(url), socket_connect_timeout=2)
+    channel = client.pubsub(ignore_subscribe_messages=True)
+    subscribed = False
+
+    async def ring() -> None:
+        nonlocal subscribed
+        deadline = time.monotonic() + POLL_S
+        try:
+            if not subscribed:
+                await channel.subscribe(job_channel(job_id))
+                subscribed = True
+            while (left := deadline - time.monotonic()) > 0:
+                if await channel.get_message(timeout=left) is not None:
+                    return
+        except (redis.RedisError, OSError):
+            subscribed = False
+            await asyncio.sleep(0.1)
+
+    try:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await channel.subscribe(job_channel(job_id))
+            subscribed = True
+        yield ring
+    finally:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await channel.aclose()
+            await client.aclose()

@@ -1,0 +1,142 @@
+"""The sweeper: what time alone must move. Any number may run; each round is safe beside the others.
+
+It takes up the steps of dead workers, rings again for steps whose message was lost, wakes jobs at their limits, ends
+jobs whose client has gone, and repeats answers that did not arrive.
+"""
+
+import asyncio
+import time
+
+import redis.asyncio
+import structlog
+from sqlalchemy.engine import Connection
+
+from ..schemas.errors import StoreError
+from ..schemas.messages import Envelope
+from ..schemas.settings import Settings
+from ..store.jobs import unreplied
+from ..store.sweep import attached_jobs, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
+from .coordinator import Coordinator
+from .outage import Outage
+from .queues import broker_url, client_url, job_channel, list_keys
+
+REPUBLISH_S = 5.0
+"""Seconds after which a step that is still unclaimed may be rung for again."""
+VANISHED_S = 1.2
+"""Seconds without a subscriber after which the client of an attached job counts as gone."""
+REPLIES_MAX = 100
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Sweeper:
+    """Runs rounds for ever; belongs to one event loop."""
+
+    def __init__(self, settings: Settings, coordinator: Coordinator) -> None:
+        self._settings = settings
+        self._coordinator = coordinator
+        self._database = coordinator.database
+        self._redis = redis.asyncio.Redis.from_url(
+            client_url(broker_url(settings)), socket_timeout=5, socket_connect_timeout=5
+        )
+        self._store_outage = Outage("database")
+        self._redis_outage = Outage("redis")
+        self._alone_since: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Sweep every `K2THINK_SWEEP_S` seconds until cancelled."""
+        try:
+            while True:
+                try:
+                    await self.round()
+                except Exception:
+                    log.exception("sweep_failed", hint="the next round tries again")
+                await asyncio.sleep(self._settings.sweep_s)
+        finally:
+            await self._redis.aclose()
+
+    async def round(self) -> None:
+        """One round. A service that is away ends it; the next round tries again."""
+        try:
+            await self._reclaim()
+            await self._wake()
+            await self._repeat_replies()
+            self._store_outage.back()
+        except StoreError as exc:
+            self._store_outage.lost(exc)
+            return
+        try:
+            await self._ring()
+            await self._end_abandoned()
+            self._redis_outage.back()
+        except (redis.RedisError, OSError) as exc:
+            self._redis_outage.lost(exc)
+            self._alone_since.clear()
+        except StoreError as exc:
+            self._store_outage.lost(exc)
+
+    async def _reclaim(self) -> None:
+        lost = await self._database.run(
+            lambda connection: reclaim_lost(connection, now=time.time(), attempts_max=self._settings.attempts_max)
+        )
+        for step in lost:
+            log.warning("lease_ran_out", job=step.job_id, step=step.step, attempt=step.attempt, dead_letter=step.dead)
+            self._coordinator.dispatcher.notify_cancel(step.job_id, [step.step])
+        for job_id in {step.job_id for step in lost if step.dead}:
+            await self._coordinator.advance(job_id)
+
+    async def _wake(self) -> None:
+        """Jobs whose soft limit or deadline has come."""
+        for job_id in await self._database.read(lambda connection: due_jobs(connection, now=time.time())):
+            await self._coordinator.advance(job_id)
+
+    async def _repeat_replies(self) -> None:
+        for job_id, reply_to, result in await self._database.read(
+            lambda connection: unreplied(connection, limit=REPLIES_MAX)
+        ):
+            await self._coordinator.reply(job_id, reply_to, result)
+
+    async def _ring(self) -> None:
+        """Ring again for due steps of every queue that holds fewer messages than there are steps ready for it."""
+        ready = await self._database.read(ready_counts)
+        missing = {queue: count - await self._waiting(queue) for queue, count in ready.items()}
+        if not any(count > 0 for count in missing.values()):
+            return
+
+        def take(connection: Connection) -> list[Envelope]:
+            now = time.time()
+            taken: list[Envelope] = []
+            for queue, message in due_steps(connection, now=now):
+                if missing.get(queue, 0) > 0:
+                    missing[queue] -= 1
+                    taken.append(message)
+            keys = [(message.job_id, message.step) for message in taken]
+            mark_published(connection, keys, now=now, due_at=now + REPUBLISH_S)
+            return taken
+
+        again = await self._database.run(take)
+        if again:
+            log.info("steps_rung_again", steps=len(again))
+            self._coordinator.dispatcher.publish(again)
+
+    async def _waiting(self, queue: str) -> int:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in list_keys(queue):
+                pipeline.llen(key)
+            return sum(await pipeline.execute())
+
+    async def _end_abandoned(self) -> None:
+        """A client that waits for its job holds a subscription; one that died holds none."""
+        jobs = await self._database.read(attached_jobs)
+        now = time.monotonic()
+        alone: dict[str, float] = {}
+        if jobs:
+            counts = await self._redis.pubsub_numsub(*[job_channel(job_id) for job_id in jobs])
+            for job_id, (_channel, subscribers) in zip(jobs, counts, strict=True):
+                if subscribers == 0:
+                    alone[job_id] = self._alone_since.get(job_id, now)
+        for job_id, since in list(alone.items()):
+            if now - since >= VANISHED_S:
+                log.info("client_vanished", job=job_id)
+                await self._coordinator.cancel(job_id, reason="the client that waited for it went away")
+                del alone[job_id]
+        self._alone_since = alone

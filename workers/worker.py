@@ -1,0 +1,102 @@
+"""`k2think worker ROLE` and `k2think sweeper`: the processes that operators run and scale."""
+
+import asyncio
+import signal
+import time
+import warnings
+
+import structlog
+from celery.platforms import SecurityWarning
+from celery.signals import setup_logging
+
+from ..schemas.errors import StoreUnavailable
+from ..schemas.settings import Settings
+from ..store.database import Database
+from ..store.migrate import require_current
+from .app import create_app
+from .coordinator import Coordinator
+from .dispatcher import Dispatcher
+from .logs import configure_logs
+from .outage import WAIT_MAX_S, Outage
+from .pool import pool_class
+from .queues import broker_url, result_backend_url, role_queues
+from .replies import Replies
+from .runtime import Runtime
+from .sweeper import Sweeper
+from .tasks import register_door, register_steps
+
+ROLES = ("planner", "generator", "verifier", "safety", "intake", "all")
+log = structlog.stdlib.get_logger(__name__)
+
+
+def run_worker(settings: Settings, *, role: str, backend: str | None = None, concurrency: int | None = None) -> int:
+    """Run one worker until it is told to stop (SIGTERM: drain and hand back); return its exit code.
+
+    Raises ConfigurationError and SchemaMismatch before anything is started. Waits for the database and for Redis.
+    """
+    configure_logs(settings, role=role)
+    wait_for_schema(settings)
+    app = create_app(settings, queues=role_queues(role, backend=backend))
+    runtime = Runtime(settings, role=role, backend=backend)
+    if role != "intake":
+        register_steps(app, runtime.runner)
+    if role in ("intake", "all"):
+        register_door(app, runtime.door)
+    setup_logging.connect(_keep_our_logging, weak=False)
+    warnings.simplefilter("ignore", SecurityWarning)  # running as root endangers pickle messages; ours are JSON only
+    worker = app.Worker(
+        pool=pool_class(runtime),
+        concurrency=runtime.concurrency(concurrency),
+        hostname=runtime.worker,
+        loglevel=settings.log_level.upper(),
+        quiet=True,
+        without_heartbeat=True,
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def run_sweeper(settings: Settings) -> int:
+    """Run a sweeper until SIGTERM or SIGINT."""
+    configure_logs(settings, role="sweeper")
+    wait_for_schema(settings)
+    return asyncio.run(_sweep(settings))
+
+
+async def _sweep(settings: Settings) -> int:
+    database = Database(settings.sqlalchemy_url)
+    dispatcher = Dispatcher(broker_url(settings))
+    coordinator = Coordinator(database, dispatcher, Replies(result_backend_url(settings)))
+    sweeping = asyncio.get_running_loop().create_task(Sweeper(settings, coordinator).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, sweeping.cancel)
+    log.info("sweeper_started")
+    try:
+        await sweeping
+    except asyncio.CancelledError:
+        log.info("sweeper_stopped")
+    finally:
+        await coordinator.settle()
+        dispatcher.close()
+        database.close()
+    return 0
+
+
+def wait_for_schema(settings: Settings) -> None:
+    """Wait until the database answers, then hold its schema against ours. Raises SchemaMismatch."""
+    outage = Outage("database")
+    while True:
+        try:
+            require_current(settings.sqlalchemy_url)
+        except StoreUnavailable as exc:
+            outage.lost(exc)
+            time.sleep(WAIT_MAX_S)
+        else:
+            outage.back()
+            return
+
+
+def _keep_our_logging(**_: object) -> None:
+    """Connected to Celery's signal, this keeps it from setting up logging of its own."""
