@@ -50,6 +50,7 @@ class OpenAIBackend:
         }
         self._max_tokens_field = "max_completion_tokens" if self._url.host == "api.openai.com" else "max_tokens"
         self._session: aiohttp.ClientSession | None = None
+        self._responses: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
     @property
@@ -75,6 +76,7 @@ class OpenAIBackend:
         first_token_due = asyncio.get_running_loop().time() + self._settings.first_token_timeout_s
         response = await self._post(body, request_id=request.request_id, due=first_token_due, origin=origin)
         complete = False
+        self._responses.add(response)
         try:
             payloads = await self._payloads(response, due=first_token_due, origin=origin)
             while (payload := await payloads.next()) is not None:
@@ -88,6 +90,7 @@ class OpenAIBackend:
             complete = await payloads.drained()
             yield finish
         finally:
+            self._responses.discard(response)
             if complete:
                 response.release()
             else:
@@ -139,6 +142,9 @@ class OpenAIBackend:
     async def aclose(self) -> None:
         """Close connections; running streams end with StreamBroken."""
         self._closed = True
+        # Closing the session alone would leave readers waiting.
+        for response in tuple(self._responses):
+            response.close()
         if self._session is not None:
             await self._session.close()
 

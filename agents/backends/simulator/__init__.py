@@ -1,0 +1,23 @@
+"""A simulated model server: real HTTP, OpenAI's wire with the dialects of vLLM and Cerebras, scripted replies and faults."""
+
+from .engine import SimulatedEngine
+from .replies import ChatRequest, Fault, FaultKind, ReasoningField, Reply, Responder, Script
+from .responders import SolvingResponder, detect_role, fill_schema
+from .server import CallOutcome, CallRecord, SimulatedServer
+
+__all__ = [
+    "CallOutcome",
+    "CallRecord",
+    "ChatRequest",
+    "Fault",
+    "FaultKind",
+    "ReasoningField",
+    "Reply",
+    "Responder",
+    "Script",
+    "SimulatedEngine",
+    "SimulatedServer",
+    "SolvingResponder",
+    "detect_role",
+    "fill_schema",
+]
