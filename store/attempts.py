@@ -36,16 +36,6 @@ _GIVE_UP = (
     .values(outcome=bindparam("outcome"), finished_at=bindparam("finished_at"), error=bindparam("error"))
 )
 _OUTCOME = select(attempts.c.outcome, attempts.c.backend).where(*_THIS)
-_USAGE_BY_STEP = (
-    select(
-        attempts.c.step,
-        func.sum(attempts.c.prompt_tokens),
-        func.sum(attempts.c.completion_tokens),
-        func.sum(attempts.c.reasoning_tokens),
-    )
-    .where(attempts.c.job_id == bindparam("job_id"))
-    .group_by(attempts.c.step)
-)
 _LEDGER = (
     select(
         steps.c.kind,
@@ -146,15 +136,6 @@ def close_late(conn: Connection, job_id: str, step: str, attempt: int, *, now: f
         close_attempt(conn, job_id, step, attempt, AttemptOutcome.cancelled, now=now, call=call)
     elif row.outcome in (AttemptOutcome.running, AttemptOutcome.lost):
         close_attempt(conn, job_id, step, attempt, AttemptOutcome.stale, now=now, call=call)
-
-
-def usage_by_step(conn: Connection, job_id: str) -> dict[str, TokenUsage]:
-    """Return the tokens of all attempts by name of step."""
-    rows = conn.execute(_USAGE_BY_STEP, {"job_id": job_id})
-    return {
-        name: TokenUsage(prompt=int(prompt), completion=int(completion), reasoning=int(reasoning))
-        for name, prompt, completion, reasoning in rows
-    }
 
 
 def ledger(conn: Connection, job_id: str) -> list[LedgerLine]:

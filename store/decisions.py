@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Double, bindparam, func, select, update
+from sqlalchemy import Connection, Double, bindparam, func, select, text, update
 
 from ..schemas.jobs import JobError, JobStatus, SolveResult
 from ..schemas.messages import Body, Envelope, queue_of
@@ -15,22 +15,21 @@ from .events import record_event
 from .results import build_result
 from .rows import dump, insert_or_ignore, storable
 from .steps import PUBLISH_GRACE_S
-from .tables import jobs, steps
+from .tables import UNFINISHED_SQL, jobs, steps
 
 LIST_TEXT_CHARS = 200
 """Characters of problem and answer that lists show."""
 
-_UNFINISHED = ("queued", "running")
 _WAKE = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.status.in_(_UNFINISHED))
+    .where(jobs.c.id == bindparam("b_id"), text(UNFINISHED_SQL))
     .values(wake_at=func.coalesce(bindparam("wake_at", type_=Double), jobs.c.deadline_at))
     .returning(jobs.c.priority, jobs.c.deadline_at, jobs.c.traceparent, jobs.c.reply_to, jobs.c.started_at)
 )
 _ADD_STEP = insert_or_ignore(steps, "job_id", "name")
 _UNFINISHED_STEPS = (
     select(steps.c.name, steps.c.status, steps.c.attempts)
-    .where(steps.c.job_id == bindparam("job_id"), steps.c.status.in_(("ready", "running")))
+    .where(steps.c.job_id == bindparam("job_id"), text("status IN ('ready', 'running')"))
     .order_by(steps.c.seq)
 )
 _CANCEL_STEP = (
@@ -40,7 +39,7 @@ _CANCEL_STEP = (
 )
 _END = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.status.in_(_UNFINISHED))
+    .where(jobs.c.id == bindparam("b_id"), text(UNFINISHED_SQL))
     .values(
         status=bindparam("status"),
         result=bindparam("result"),

@@ -16,11 +16,10 @@ from ..schemas.messages import Envelope
 from ..schemas.outcomes import StepStatus, StepView
 from ..schemas.progress import JobView, NewStep
 from ..schemas.trace import EventKind, JobSummary
-from .attempts import usage_by_step
 from .decisions import LIST_TEXT_CHARS, Applied, add_step, apply_decision, end_job
 from .events import events_after, record_event
 from .rows import dump, insert_or_ignore, load_failure, load_result, storable
-from .tables import UNFINISHED_SQL, jobs, steps
+from .tables import UNFINISHED_SQL, attempts, jobs, steps
 from .trace import job_trace
 
 __all__ = [
@@ -56,9 +55,19 @@ _JOB = select(
 ).where(jobs.c.id == bindparam("job_id"))
 _JOB_LOCKED = _JOB.with_for_update()
 _STEPS = (
-    select(steps.c.name, steps.c.status, steps.c.result, steps.c.failure)
+    select(
+        steps.c.seq,
+        steps.c.name,
+        steps.c.status,
+        steps.c.result,
+        steps.c.failure,
+        func.sum(attempts.c.prompt_tokens),
+        func.sum(attempts.c.completion_tokens),
+        func.sum(attempts.c.reasoning_tokens),
+    )
+    .join_from(steps, attempts, (attempts.c.job_id == steps.c.job_id) & (attempts.c.step == steps.c.name), isouter=True)
     .where(steps.c.job_id == bindparam("job_id"))
-    .order_by(steps.c.seq, steps.c.name)
+    .group_by(steps.c.job_id, steps.c.name)
 )
 _EQUIVALENCES = select(jobs.c.equivalences).where(jobs.c.id == bindparam("job_id")).with_for_update()
 _SAVE_EQUIVALENCES = update(jobs).where(jobs.c.id == bindparam("b_id")).values(equivalences=bindparam("equivalences"))
@@ -184,7 +193,6 @@ def load_job(conn: Connection, job_id: str, *, lock: bool = False) -> JobView:
     row = conn.execute(_JOB_LOCKED if lock else _JOB, {"job_id": job_id}).first()
     if row is None:
         raise _unknown(job_id)
-    usage = usage_by_step(conn, job_id)
     view = JobView(
         job_id=job_id,
         tenant=row.tenant,
@@ -194,13 +202,14 @@ def load_job(conn: Connection, job_id: str, *, lock: bool = False) -> JobView:
         started_at=row.started_at,
         equivalences={(i, j): same for i, j, same in _Equivalences.validate_json(row.equivalences)},
     )
-    for name, status, result, failure in conn.execute(_STEPS, {"job_id": job_id}):
+    rows = sorted(conn.execute(_STEPS, {"job_id": job_id}).all(), key=lambda row: (row.seq, row.name))
+    for _, name, status, result, failure, *tokens in rows:
         view.steps[name] = StepView(
             name=name,
             status=StepStatus(status),
             result=load_result(result),
             failure=load_failure(failure),
-            usage=usage.get(name, TokenUsage()),
+            usage=_usage(*tokens),
         )
     return view
 
@@ -305,6 +314,10 @@ def _digest(request: SolveRequest) -> str:
 def _beginning(request: SolveRequest) -> str:
     words = request.conversation[-1].content.lstrip()[: 2 * LIST_TEXT_CHARS].split()
     return storable(" ".join(words)[:LIST_TEXT_CHARS])
+
+
+def _usage(prompt: int | None, completion: int | None, reasoning: int | None) -> TokenUsage:
+    return TokenUsage(prompt=int(prompt or 0), completion=int(completion or 0), reasoning=int(reasoning or 0))
 
 
 def _unknown(job_id: str) -> NotFound:

@@ -11,7 +11,7 @@ number: nothing that it reports changes the step, only the row of its own attemp
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from ..schemas.ids import uuid7
 from ..schemas.messages import Envelope
@@ -20,7 +20,7 @@ from ..schemas.trace import AttemptOutcome, CallTrace, EventKind
 from .attempts import close_attempt, close_late, open_attempt
 from .events import record_event
 from .rows import dump, insert_or_ignore, storable
-from .tables import comparisons, jobs, steps
+from .tables import UNFINISHED_SQL, comparisons, jobs, steps
 
 PUBLISH_GRACE_S = 5.0
 """How long a published step may wait for a claim before the sweeper publishes it again, and how long a finished one may
@@ -54,7 +54,7 @@ _START_JOB = (
 )
 _WAKE_JOB = (
     update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), jobs.c.status.in_(_UNFINISHED), jobs.c.wake_at > bindparam("wake_at"))
+    .where(jobs.c.id == bindparam("b_id"), text(UNFINISHED_SQL), jobs.c.wake_at > bindparam("wake_at"))
     .values(wake_at=bindparam("wake_at"))
 )
 _CLAIM = (

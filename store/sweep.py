@@ -111,7 +111,7 @@ _DUE_STEPS = (
     .where(
         text("steps.status = 'ready'"),
         steps.c.due_at <= bindparam("now"),
-        jobs.c.status.in_(("queued", "running")),
+        text(f"jobs.{UNFINISHED_SQL}"),
         jobs.c.deadline_at > bindparam("now"),
     )
     .order_by(steps.c.priority, steps.c.due_at)

@@ -28,7 +28,8 @@ from sqlalchemy import (
 metadata = MetaData()
 
 UNFINISHED_SQL = "status IN ('queued', 'running')"
-"""Condition on jobs, worded as in the partial index so that the planner finds it."""
+"""Condition on jobs, worded as in the partial index so that the planner finds it. Constants in conditions are text, not
+parameters, everywhere in the store: partial indexes need that, and a list of parameters is expanded anew each time."""
 
 
 def _job_column(*, primary_key: bool) -> "Column[str]":
