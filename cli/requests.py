@@ -6,7 +6,9 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from ..schemas.errors import InvalidRequest, explain
+from ..schemas.jobs import SolveRequest
 from ..schemas.policy import Policy
+from ..schemas.settings import Settings
 
 
 def parse_policy(
@@ -34,6 +36,27 @@ def parse_policy(
         return Policy.model_validate(fields)
     except ValidationError as exc:
         raise InvalidRequest(f"the policy is not valid: {explain(exc)}") from exc
+
+
+def check_settings(settings: Settings, policy: Policy) -> None:
+    """Refuse what cannot work before anything is started: unknown backends, missing model folders, packages and keys.
+
+    Raises ConfigurationError, InvalidRequest.
+    """
+    from ..agents.backends.registry import create_backend
+    from ..schemas.messages import AgentKind
+    from ..workers.submit import resolve
+
+    resolve(SolveRequest(problem="-", policy=policy), settings)
+    if settings.broker_url is not None:
+        return
+    for agent in AgentKind:
+        role = settings.role(agent)
+        if role is not None:
+            create_backend(settings.resolve(role), name=str(role.backend), cerebras_api_key=settings.cerebras_api_key)
+    if policy.backend is not None:
+        chosen = settings.backend(policy.backend)
+        create_backend(chosen, name=policy.backend, cerebras_api_key=settings.cerebras_api_key)
 
 
 def _fields(text: str | None) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from pydantic import ValidationError
 
 from ..schemas.errors import ConfigurationError, InvalidRequest, explain
 from ..schemas.jobs import PROBLEM_CHARS_MAX, JobStatus, SolveRequest, SolveResult
-from ..schemas.policy import Policy
 from ..schemas.settings import Settings, load_settings
 from .exits import EXIT_OF_STATUS, Exit
 from .progress import Stages
-from .requests import parse_policy
+from .requests import check_settings, parse_policy
 
 
 def solve(
@@ -50,7 +49,7 @@ def solve(
         request = SolveRequest(problem=_read_problem(problem, file), policy=chosen)
     except ValidationError as exc:
         raise InvalidRequest(explain(exc)) from exc
-    _check(settings, chosen)
+    check_settings(settings, chosen)
     result = _run(settings, request, backend=backend, quiet=as_json)
     if as_json:
         print(result.model_dump_json(indent=2))
@@ -76,24 +75,6 @@ def _read_problem(problem: str | None, file: Path | None) -> str:
         except UnicodeDecodeError as exc:
             raise InvalidRequest(f"standard input is not UTF-8 text: {exc}") from exc
     return problem
-
-
-def _check(settings: Settings, policy: Policy) -> None:
-    """Refuse what cannot work before anything is started: unknown backends, missing model folders, packages and keys."""
-    from ..agents.backends.registry import create_backend
-    from ..schemas.messages import AgentKind
-    from ..workers.submit import resolve
-
-    resolve(SolveRequest(problem="-", policy=policy), settings)
-    if settings.broker_url is not None:
-        return
-    for agent in AgentKind:
-        role = settings.role(agent)
-        if role is not None:
-            create_backend(settings.resolve(role), name=str(role.backend), cerebras_api_key=settings.cerebras_api_key)
-    if policy.backend is not None:
-        chosen = settings.backend(policy.backend)
-        create_backend(chosen, name=policy.backend, cerebras_api_key=settings.cerebras_api_key)
 
 
 def _run(settings: Settings, request: SolveRequest, *, backend: str | None, quiet: bool) -> SolveResult:
