@@ -21,6 +21,8 @@ DECODED_CHARS_MAX = 200_000
 WHOLE_CHARS_MAX = 20_000
 """Longest text that is also read as rot13 and backwards."""
 
+_LIGATURES = re.compile("[\ufdf0-\ufdfd]")
+"""Whole phrases in one Arabic sign; NFKC makes up to 18 characters of each."""
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e0fff]+"
@@ -55,7 +57,7 @@ def fold(text: str) -> str:
     """Return `text` in one spelling: NFKC, lower case, no invisible characters or accents, lookalikes in Latin."""
     if text.isascii():
         return text.casefold()
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", _LIGATURES.sub(" ", text)))
     if not text.isascii():
         text = _MARKS.sub("", unicodedata.normalize("NFD", text)).translate(_LOOKALIKE)
     return text.casefold()
@@ -84,7 +86,7 @@ def readings(text: str) -> Iterator[str]:
 
 
 def _payloads(text: str) -> Iterator[str]:
-    plain = text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    plain = text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", _LIGATURES.sub(" ", text)))
     for match in _first(_BASE64, _BASE64_BREAK.sub("", plain)):
         decoded = _from_base64(match)
         if decoded:

@@ -7,7 +7,7 @@ looked up once, and each rule slides one window over the positions of its terms.
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from .lexicon import BENIGN, GROUPS, RULES, Rule
@@ -25,16 +25,32 @@ SQUEEZED_MAX = 400
 
 _WORD = re.compile(r"[^\W_](?:[^\W_]|[@$!|'’](?=[^\W_]))*|[@$|](?:[^\W_]|[@$!|](?=[^\W_]))+")
 _SPELT = re.compile(r"(?<![^\W_])[^\W_](?:[ \t._*|~+/\\-]{1,3}[^\W_](?![^\W_])){2,}")
-_LEET = str.maketrans("013456789@$!|", "oieasgtbgasil")
+_NOT_A_LETTER = re.compile("[013456789@$!|'’]")
+_LEET = str.maketrans("013456789@$!|", "oieasgtbgasil", "'’")
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What can begin with a word."""
+
+    groups: list[str] = field(default_factory=list[str])
+    """Groups of one-word terms."""
+    seconds: dict[str, list[tuple[tuple[str, ...], str]]] = field(
+        default_factory=dict[str, list[tuple[tuple[str, ...], str]]]
+    )
+    """Second word → what follows it, group."""
+    open_seconds: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """Beginning of a second word that ends the term anyhow, group."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Index:
     """Terms by their first word; a trailing `*` of a word stands for any ending."""
 
-    exact: dict[str, tuple[tuple[tuple[str, ...], str], ...]]
-    prefix: dict[str, tuple[tuple[tuple[str, ...], str], ...]]
+    exact: dict[str, _Entry]
+    prefix: dict[str, _Entry]
     squeezed: tuple[tuple[str, str], ...]
+    """(term, group) of terms long enough to be recognised inside run-together letters."""
 
 
 def match_rules(text: str, *, asked: bool) -> str | None:
@@ -43,7 +59,13 @@ def match_rules(text: str, *, asked: bool) -> str | None:
     `asked`: the text is a request (rules against overriding instructions apply); otherwise it is an answer.
     """
     folded = fold(text)
-    words = [word.replace("'", "").replace("’", "") for word in _WORD.findall(folded)]
+    spellings: dict[str, str] = {}
+    words: list[str] = []
+    for word in _WORD.findall(folded):
+        plain = spellings.get(word)
+        if plain is None:
+            plain = spellings[word] = plain_letters(word)
+        words.append(plain)
     for start in range(0, max(len(words), 1), WORDS_MAX):
         hits = _hits(words[start : start + WORDS_MAX])
         _add_spelt(folded, hits)
@@ -57,49 +79,69 @@ def _hits(words: list[str]) -> dict[str, list[int]]:
     """Return the positions (word numbers, ascending) at which each group occurs."""
     hits: dict[str, list[int]] = defaultdict(list)
     masked = _masked(words)
-    seen: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {}
+    entries: dict[str, _Entry | None] = {}
     squeezed = 0
+    last = len(words) - 1
     for position, word in enumerate(words):
-        terms = seen.get(word)
-        if terms is None:
-            terms = seen[word] = _terms_of(word)
+        if word in entries:
+            entry = entries[word]
+        else:
+            entry = _entry_of(word)
             if len(word) >= SQUEEZED_CHARS_MIN and squeezed < SQUEEZED_MAX:
                 squeezed += 1
-                terms = seen[word] = (*terms, *(((), group) for group in _inside(word)))
-        if not terms or position in masked:
+                inside = _inside(word)
+                if inside:
+                    entry = entry or _Entry()
+                    entry.groups.extend(inside)
+            entries[word] = entry
+        if entry is None or position in masked:
             continue
-        for rest, group in terms:
-            if not rest or _follows(words, position + 1, rest):
+        for group in entry.groups:
+            hits[group].append(position)
+        if position == last:
+            continue
+        following = words[position + 1]
+        for rest, group in entry.seconds.get(following, ()):
+            if not rest or _follows(words, position + 2, rest):
+                hits[group].append(position)
+        for beginning, group in entry.open_seconds:
+            if following.startswith(beginning):
                 hits[group].append(position)
     return hits
 
 
-def _terms_of(word: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+def _entry_of(word: str) -> _Entry | None:
+    """Return all that can begin with a word; None = nothing."""
     index = _index()
-    found: list[tuple[tuple[str, ...], str]] = []
-    for spelling in {word, plain_letters(word)}:
-        found.extend(index.exact.get(spelling, ()))
-        for length in range(3, min(len(spelling), 14) + 1):
-            found.extend(index.prefix.get(spelling[:length], ()))
-    return tuple(found)
+    found = [index.exact[word]] if word in index.exact else []
+    found += [
+        index.prefix[word[:length]] for length in range(3, min(len(word), 14) + 1) if word[:length] in index.prefix
+    ]
+    if not found:
+        return None
+    merged = _Entry()
+    for entry in found:
+        merged.groups.extend(entry.groups)
+        merged.open_seconds.extend(entry.open_seconds)
+        for second, rests in entry.seconds.items():
+            merged.seconds.setdefault(second, []).extend(rests)
+    return merged
 
 
 def plain_letters(word: str) -> str:
-    """Return a word with digits and signs read as the letters they stand for; numbers stay numbers."""
-    if word.isalpha() or not any(character.isalpha() for character in word):
+    """Return a word without apostrophes, digits and signs read as the letters they stand for; numbers stay numbers."""
+    if word.isdigit() or _NOT_A_LETTER.search(word) is None:
         return word
-    return word.translate(_LEET)
+    if any(character.isalpha() for character in word):
+        return word.translate(_LEET)
+    return word
 
 
 def _follows(words: list[str], position: int, rest: tuple[str, ...]) -> bool:
-    for offset, term in enumerate(rest):
-        if position + offset >= len(words):
+    for offset, term in enumerate(rest, position):
+        if offset >= len(words):
             return False
-        word = words[position + offset]
-        if term.endswith("*"):
-            if not (word.startswith(term[:-1]) or plain_letters(word).startswith(term[:-1])):
-                return False
-        elif term not in (word, plain_letters(word)):
+        if words[offset] != term and not (term.endswith("*") and words[offset].startswith(term[:-1])):
             return False
     return True
 
@@ -160,22 +202,23 @@ def _any_within(positions: list[int], anchor: int, window: int) -> bool:
 
 @cache
 def _index() -> _Index:
-    exact: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
-    prefix: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+    exact: dict[str, _Entry] = defaultdict(_Entry)
+    prefix: dict[str, _Entry] = defaultdict(_Entry)
     squeezed: list[tuple[str, str]] = []
     for group, terms in GROUPS.items():
         for term in terms:
-            first, *rest = term.split()
-            table = prefix if first.endswith("*") else exact
-            table[first.removesuffix("*")].append((tuple(rest), group))
-            letters = term.replace(" ", "").replace("*", "")
+            first, *rest = (plain_letters(word.removesuffix("*")) + "*" * word.endswith("*") for word in term.split())
+            entry = prefix[first[:-1]] if first.endswith("*") else exact[first]
+            if not rest:
+                entry.groups.append(group)
+            elif rest[0].endswith("*"):
+                entry.open_seconds.append((rest[0][:-1], group))
+            else:
+                entry.seconds.setdefault(rest[0], []).append((tuple(rest[1:]), group))
+            letters = "".join((first, *rest)).replace("*", "")
             if len(letters) >= TERM_CHARS_MIN:
                 squeezed.append((letters, group))
-    return _Index(
-        exact={word: tuple(terms) for word, terms in exact.items()},
-        prefix={word: tuple(terms) for word, terms in prefix.items()},
-        squeezed=tuple(squeezed),
-    )
+    return _Index(exact=dict(exact), prefix=dict(prefix), squeezed=tuple(squeezed))
 
 
 @cache
