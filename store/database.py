@@ -25,7 +25,7 @@ def parse_url(url: str) -> URL:
     """Return the SQLAlchemy URL, with our driver; raise ConfigurationError (without the password) for one we cannot use."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         parsed = None
     # Outside the handler, so that no traceback carries the text with its password.
     if parsed is None:
