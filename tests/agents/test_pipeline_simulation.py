@@ -1,19 +1,10 @@
 """2,000 seeded runs of the state machine in an unreliable world; every promise of the design is asserted on each."""
 
-import importlib.util
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from harness import simulation
 from k2think.schemas.outcomes import StepStatus
-
-_SPEC = importlib.util.spec_from_file_location("k2think_simulation", Path(__file__).with_name("simulation.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-simulation = importlib.util.module_from_spec(_SPEC)
-sys.modules["k2think_simulation"] = simulation
-_SPEC.loader.exec_module(simulation)
 
 SEEDS = 2_000
 
@@ -32,32 +23,32 @@ def test_every_promise_holds_in_two_thousand_unreliable_worlds() -> None:
     assert statuses["succeeded"] > SEEDS / 2, statuses
 
 
-class _Unfenced(simulation.MemoryBooks):  # type: ignore[name-defined, misc]
+class _Unfenced(simulation.MemoryBooks):
     """A store with a planted fault: it takes results from attempts that have lost their lease."""
 
-    def _held(self, envelope):  # type: ignore[no-untyped-def]
+    def _held(self, envelope):
         step = self.steps[envelope.step]
         return step if step.fence >= 1 else None
 
 
-class _EndsTwice(simulation.MemoryBooks):  # type: ignore[name-defined, misc]
+class _EndsTwice(simulation.MemoryBooks):
     """A store with a planted fault: it writes a result although there is one."""
 
-    def cancel(self, now):  # type: ignore[no-untyped-def]
+    def cancel(self, now):
         self.ended.append(self.ended[0] if self.ended else None)
 
 
-class _NoSweeper(simulation.MemoryBooks):  # type: ignore[name-defined, misc]
+class _NoSweeper(simulation.MemoryBooks):
     """A store with a planted fault: nothing takes up what was lost."""
 
-    def sweep(self, now):  # type: ignore[no-untyped-def]
+    def sweep(self, now):
         return []
 
 
-class _ClaimsTwice(simulation.MemoryBooks):  # type: ignore[name-defined, misc]
+class _ClaimsTwice(simulation.MemoryBooks):
     """A store with a planted fault: it gives out work of jobs that have ended."""
 
-    def claim(self, envelope, now):  # type: ignore[no-untyped-def]
+    def claim(self, envelope, now):
         step = self.steps[envelope.step]
         step.fence += 1
         step.view = step.view.model_copy(update={"status": StepStatus.running})

@@ -1,0 +1,71 @@
+"""Fixtures of whole stacks; what they are made of is in `tests/harness/`."""
+
+import asyncio
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from harness.stack import RunningUp
+from k2think.agents.backends.simulator import SimulatedEngine, SimulatedServer, SolvingResponder
+
+
+@pytest.fixture(scope="module")
+def start_up() -> Iterator[Callable[..., RunningUp]]:
+    """A function that starts `k2think up` with these variables and waits until all its workers run."""
+    running: list[RunningUp] = []
+    with tempfile.TemporaryDirectory(prefix="k2up-") as root:
+
+        def start(**environment: str) -> RunningUp:
+            folder = Path(root) / str(len(running))
+            folder.mkdir()
+            up = RunningUp(folder, environment)
+            running.append(up)
+            up.wait_for(
+                lambda: up.count("worker_started") >= 5 and up.count("sweeper_started") >= 1, "the start of `up`"
+            )
+            return up
+
+        try:
+            yield start
+        finally:
+            for up in running:
+                try:
+                    up.stop()
+                except subprocess.TimeoutExpired:
+                    up.process.kill()
+                    up.process.wait()
+
+
+@dataclass(frozen=True)
+class SimulatedStack:
+    """`up` with all its models on a simulated server."""
+
+    up: RunningUp
+    server: SimulatedServer
+
+
+@pytest.fixture(scope="module")
+def simulated_up(start_up: Callable[..., RunningUp]) -> Iterator[SimulatedStack]:
+    """A stack for the module; the server lives on an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    engine = SimulatedEngine(slots=64, token_s=0.001)
+    server = SimulatedServer(SolvingResponder(accuracy=0.6, reasoning_tokens=20), engine=engine)
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    try:
+        up = start_up(
+            K2THINK_GENERATOR__BACKEND="openai",
+            K2THINK_GENERATOR__BASE_URL=server.url,
+            K2THINK_GENERATOR__MODEL="simulated",
+        )
+        yield SimulatedStack(up, server)
+        up.stop()
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
