@@ -158,7 +158,6 @@ def test_the_build_context_is_the_package_and_nothing_else() -> None:
         "LICENSE",
         "py.typed",
         "__init__.py",
-        "cli.py",
     }
     assert [name for name in let_in if not (ROOT / name).exists()] == []
     assert "**/.env" in lines[max(i for i, line in enumerate(lines) if line.startswith("!")) :]

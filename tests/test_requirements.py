@@ -18,7 +18,7 @@ FOLDERS = ("agents", "cli", "grading", "schemas", "store", "workers")
 """`training` is left out: its modules need its own extra, and nothing outside it imports them at start-up."""
 
 NEEDS_MORE_THAN_THE_BASE = {
-    "grading/symbolic.py": {"sympy", "math_verify"},
+    "grading/symbolic.py": {"sympy", "math_verify", "latex2sympy2_extended"},
 }
 """Modules that only their own process or caller imports, after a look whether the extra is installed."""
 
