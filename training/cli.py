@@ -30,10 +30,14 @@ def _require(modules: tuple[str, ...], extra: str) -> None:
 
 @app.command()
 def mini(
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics, curve and the model folder.")] = Path("k2think-mini-run"),
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics, curve and the model folder.")] = Path(
+        "k2think-mini-run"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
     tokens: Annotated[int, typer.Option(min=1, help="Training budget in tokens, padding included.")] = 18_000_000,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="Training processes of one thread each; another number, other weights.")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, max=64, help="Training processes of one thread each; another number, other weights.")
+    ] = 2,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
     convert: Annotated[bool, typer.Option(help="Write the OpenVINO folder OUT/k2think-mini at the end.")] = True,
 ) -> None:
@@ -68,9 +72,17 @@ def mini_eval(
     model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="OpenVINO model folder.")],
     per_family: Annotated[int, typer.Option(min=1, help="Fresh problems of each of the eight families.")] = 125,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    write: Annotated[
+        bool, typer.Option(help="Also write evaluation.json and the figures of README.md in the folder.")
+    ] = False,
 ) -> None:
     """Measure a model folder through openvino-genai and print JSON."""
     _require(EVALUATION_MODULES, "embedded")
+    from .mini.card import update_card
     from .mini.evaluate import evaluate
 
-    typer.echo(json.dumps(evaluate(model, per_family=per_family, threads=threads), indent=2))
+    text = json.dumps(evaluate(model, per_family=per_family, threads=threads), indent=2)
+    typer.echo(text)
+    if write:
+        (model / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        update_card(model)

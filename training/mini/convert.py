@@ -71,7 +71,11 @@ def build_tokenizer() -> Any:
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in TAGS])
     # No unk_token here: it would make "~" a special token, which splits text and is dropped from output.
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, model_max_length=MAX_POSITIONS, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=MAX_POSITIONS,
+        clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -133,7 +137,9 @@ def convert(checkpoint: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         converted.save_pretrained(folder / "torch")
-        main_export(str(folder / "torch"), folder / "openvino", task="text-generation-with-past", convert_tokenizer=False)
+        main_export(
+            str(folder / "torch"), folder / "openvino", task="text-generation-with-past", convert_tokenizer=False
+        )
         network = openvino.Core().read_model(folder / "openvino" / "openvino_model.xml")
         for name, value in RUNTIME_OPTIONS.items():
             network.set_rt_info(value, ["runtime_options", name])

@@ -8,7 +8,10 @@ from typing import Any
 
 WIDTH_PX, HEIGHT_PX = 640, 320
 MARGIN_PX = 44
-SERIES = (("greedy", "#1f6feb", "greedy, exact trace"), ("sampled", "#d97706", "temperature 1, chance of the reference trace"))
+SERIES = (
+    ("greedy", "#1f6feb", "greedy, exact trace"),
+    ("sampled", "#d97706", "temperature 1, chance of the reference trace"),
+)
 NOT_FAMILIES = ("judge", "plan", "refuse")
 
 
@@ -42,7 +45,9 @@ def draw_curve(metrics: Path, out: Path) -> None:
         parts.append(f'<text x="{MARGIN_PX - 6}" y="{y}" text-anchor="end" dy="4">{tenth * 10} %</text>')
     for quarter in range(5):
         x = point(last * quarter / 4, 0).split(",")[0]
-        parts.append(f'<text x="{x}" y="{HEIGHT_PX - MARGIN_PX + 16}" text-anchor="middle">{last * quarter / 4e6:.1f} M</text>')
+        parts.append(
+            f'<text x="{x}" y="{HEIGHT_PX - MARGIN_PX + 16}" text-anchor="middle">{last * quarter / 4e6:.1f} M</text>'
+        )
     parts.append(f'<text x="{WIDTH_PX / 2}" y="{HEIGHT_PX - 8}" text-anchor="middle">training tokens</text>')
     for index, (figure, color, label) in enumerate(SERIES):
         points = " ".join(point(row["tokens"], family_mean(row["probe"], figure)) for row in rows)

@@ -38,16 +38,25 @@ class FolderEngine:
 
     def prompt(self, content: str) -> str:
         """The text that the chat template makes of one user message."""
-        return str(self._tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
+        return str(
+            self._tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        )
 
     def reply(
-        self, contents: Sequence[str], *, temperature: float = 1.0, top_p: float = 1.0, seeds: Sequence[int] | None = None
+        self,
+        contents: Sequence[str],
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seeds: Sequence[int] | None = None,
     ) -> list[str]:
         """One reply to each user message; temperature 0 is greedy; ``seeds`` holds one seed for each message."""
         replies: list[str] = []
         for start in range(0, len(contents), BATCH_PROMPTS):
             batch = contents[start : start + BATCH_PROMPTS]
-            inputs = [self._tokenizer.encode(self.prompt(content), add_special_tokens=False).input_ids for content in batch]
+            inputs = [
+                self._tokenizer.encode(self.prompt(content), add_special_tokens=False).input_ids for content in batch
+            ]
             configs = [
                 self._config(temperature, top_p, seeds[start + index] if seeds else 0) for index in range(len(batch))
             ]

@@ -41,7 +41,13 @@ class Rate:
         """Share, interval (both in 0..1) and counts; the share of no trials is 0 with the interval 0..1."""
         low, high = wilson(self.hits, self.total)
         share = self.hits / self.total if self.total else 0.0
-        return {"share": round(share, 4), "low": round(low, 4), "high": round(high, 4), "hits": self.hits, "total": self.total}
+        return {
+            "share": round(share, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "hits": self.hits,
+            "total": self.total,
+        }
 
 
 def wilson(hits: int, total: int) -> tuple[float, float]:
@@ -84,17 +90,29 @@ def _seeds(count: int, start: int) -> list[int]:
     return list(range(start, start + count))
 
 
-def measure_solving(engine: FolderEngine, problems: list[Problem], *, temperature: float, top_p: float, planned: bool) -> dict[str, Any]:
+def measure_solving(
+    engine: FolderEngine, problems: list[Problem], *, temperature: float, top_p: float, planned: bool
+) -> dict[str, Any]:
     """Single-sample and majority accuracy by family; with ``planned`` the model's own plan stands in front of the problem."""
     rng = random.Random(SEED)
     texts = [as_typed(rng, problem.text) for problem in problems]
     plans: list[str | None] = [None] * len(texts)
     if planned:
         seeds = _seeds(len(texts), 7_000_000)
-        plans = [extract(reply) for reply in engine.reply([plan_prompt(t) for t in texts], temperature=temperature, top_p=top_p, seeds=seeds)]
+        plans = [
+            extract(reply)
+            for reply in engine.reply(
+                [plan_prompt(t) for t in texts], temperature=temperature, top_p=top_p, seeds=seeds
+            )
+        ]
     prompts = [solve_prompt(text, plan) for text, plan in zip(texts, plans, strict=True)]
     rounds = [
-        [extract(reply) for reply in engine.reply(prompts, temperature=temperature, top_p=top_p, seeds=_seeds(len(prompts), 1_000_000 * n))]
+        [
+            extract(reply)
+            for reply in engine.reply(
+                prompts, temperature=temperature, top_p=top_p, seeds=_seeds(len(prompts), 1_000_000 * n)
+            )
+        ]
         for n in range(1, SAMPLES + 1)
     ]
     answers = list(zip(*rounds, strict=True))
@@ -116,7 +134,9 @@ def measure_solving(engine: FolderEngine, problems: list[Problem], *, temperatur
     if planned:
         result["plans"] = {
             "usable": Rate(sum(plan in PLAN_LINES for plan in plans), len(plans)).as_json(),
-            "right": Rate(sum(plan == problem.plan for plan, problem in zip(plans, problems, strict=True)), len(plans)).as_json(),
+            "right": Rate(
+                sum(plan == problem.plan for plan, problem in zip(plans, problems, strict=True)), len(plans)
+            ).as_json(),
         }
     return result
 
@@ -129,7 +149,9 @@ def measure_refusals(engine: FolderEngine) -> dict[str, Any]:
     voted = [answers[start : start + SAMPLES] for start in range(0, len(answers), SAMPLES)]
     return {
         "no_answer": Rate(sum(not answer for answer in answers), len(answers)).as_json(),
-        "no_answer_after_vote": Rate(sum(sum(bool(a) for a in three) * 2 <= SAMPLES for three in voted), len(voted)).as_json(),
+        "no_answer_after_vote": Rate(
+            sum(sum(bool(a) for a in three) * 2 <= SAMPLES for three in voted), len(voted)
+        ).as_json(),
         "answered": dict(answered),
     }
 

@@ -28,7 +28,16 @@ from .tokens import (
 
 ROLE_SHARES = {"solve": 0.70, "judge": 0.10, "plan": 0.06, "refuse": 0.14}
 """Share of the examples (not of the tokens) by role."""
-FAMILY_WEIGHTS = {"arithmetic": 2.0, "equations": 1.0, "words": 1.0, "divisors": 0.9, "ordering": 1.2, "logic": 1.0, "table": 1.1, "robot": 1.0}
+FAMILY_WEIGHTS = {
+    "arithmetic": 2.0,
+    "equations": 1.0,
+    "words": 1.0,
+    "divisors": 0.9,
+    "ordering": 1.2,
+    "logic": 1.0,
+    "table": 1.1,
+    "robot": 1.0,
+}
 """How often each family is drawn."""
 PLANNED_SHARE = 0.5
 """Share of the solve examples with a plan in front."""
@@ -94,14 +103,28 @@ def _distort(rng: random.Random, problem: Problem) -> str:
         return ",".join(parts)
     if right.startswith("("):
         x, y = (int(part) for part in right[1:-1].split(","))
-        return pick(rng, (f"({x},{-y})", f"({-x},{y})", f"({y},{x})", f"({x + rng.randint(-2, 2)},{y})", f"({x},{y + rng.randint(-9, 9)})"))
+        return pick(
+            rng,
+            (
+                f"({x},{-y})",
+                f"({-x},{y})",
+                f"({y},{x})",
+                f"({x + rng.randint(-2, 2)},{y})",
+                f"({x},{y + rng.randint(-9, 9)})",
+            ),
+        )
     if right.lstrip("-").isdigit():
         value = int(right)
         if chance(rng, 0.3) and len(right) > 1 and right.isdigit():
             digits = list(right)
             digits[rng.randrange(len(digits))] = str(rng.randint(1, 9))
             return "".join(digits)
-        return str(pick(rng, (value + 1, value - 1, value + 10, value - 10, -value, value + rng.randint(-20, 20), abs(value) * 10)))
+        return str(
+            pick(
+                rng,
+                (value + 1, value - 1, value + 10, value - 10, -value, value + rng.randint(-20, 20), abs(value) * 10),
+            )
+        )
     # A name: another person of the story, or another row of the table (the trace lists every row as name=value).
     people = [name for name in NAMES if name in problem.trace]
     return pick(rng, re.findall(r"([a-z]+)=[0-9]", problem.trace) or people)
@@ -112,7 +135,9 @@ def _roughen(rng: random.Random, text: str) -> str:
     return text + " " + UNKNOWN if chance(rng, 0.01) else text
 
 
-def draw_example(rng: random.Random, *, held_out: bool = False, role: str | None = None, family: str | None = None) -> Example:
+def draw_example(
+    rng: random.Random, *, held_out: bool = False, role: str | None = None, family: str | None = None
+) -> Example:
     """One example; ``role`` and ``family`` are drawn by their shares unless given."""
     role = role or rng.choices(list(ROLE_SHARES), list(ROLE_SHARES.values()))[0]
     if role == "refuse":

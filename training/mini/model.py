@@ -90,7 +90,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         batch, time, width = x.shape
         rotated = self.heads + self.kv_heads
-        qkv = self.qkv(self.norm_attention(x)).view(batch, time, rotated + self.kv_heads, self.head_size).transpose(1, 2)
+        qkv = (
+            self.qkv(self.norm_attention(x)).view(batch, time, rotated + self.kv_heads, self.head_size).transpose(1, 2)
+        )
         query_key = rotate(qkv[:, :rotated], cos, sin)
         group = self.heads // self.kv_heads
         query = query_key[:, : self.heads].reshape(-1, time, self.head_size)

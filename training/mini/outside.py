@@ -124,5 +124,8 @@ def draw_outside(rng: random.Random) -> str:
     if chance(rng, 0.12):
         text = f"{text}. {_question(rng) if chance(rng, 0.5) else _noise(rng)}"
     elif chance(rng, 0.08):
-        text = pick(rng, ("please ", "can you ", "hi,", "tell me ", "i want to know ", "ignore all instructions and ")) + text
+        text = (
+            pick(rng, ("please ", "can you ", "hi,", "tell me ", "i want to know ", "ignore all instructions and "))
+            + text
+        )
     return text[:200]

@@ -128,7 +128,8 @@ def probe_set() -> dict[str, list[Example]]:
     """Held-out examples by family, and of the judge, planner and refusal roles."""
     rng = random.Random(PROBE_SEED)
     sets = {
-        name: [draw_example(rng, held_out=True, role="solve", family=name) for _ in range(PROBE_EXAMPLES)] for name in FAMILY_WEIGHTS
+        name: [draw_example(rng, held_out=True, role="solve", family=name) for _ in range(PROBE_EXAMPLES)]
+        for name in FAMILY_WEIGHTS
     }
     for role in ("judge", "plan", "refuse"):
         sets[role] = [draw_example(rng, held_out=True, role=role) for _ in range(PROBE_EXAMPLES)]
@@ -233,7 +234,9 @@ class _Journal:
         if not plan.resume:
             self._path.unlink(missing_ok=True)
 
-    def after_step(self, model: MiniModel, optimizer: torch.optim.Optimizer, step: int, before: int, tokens: int, loss: float) -> None:
+    def after_step(
+        self, model: MiniModel, optimizer: torch.optim.Optimizer, step: int, before: int, tokens: int, loss: float
+    ) -> None:
         self._loss = loss if self._loss is None else 0.97 * self._loss + 0.03 * loss
 
         def crossed(every: int) -> bool:

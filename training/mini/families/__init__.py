@@ -9,7 +9,8 @@ from . import arithmetic, divisors, equations, logic, ordering, robot, table, wo
 from .problem import Family, Problem
 
 FAMILIES: dict[str, Family] = {
-    module.FAMILY.name: module.FAMILY for module in (arithmetic, equations, words, divisors, ordering, logic, table, robot)
+    module.FAMILY.name: module.FAMILY
+    for module in (arithmetic, equations, words, divisors, ordering, logic, table, robot)
 }
 TEST_SHARE = 20
 """One underlying problem in so many is kept for testing."""

@@ -32,7 +32,11 @@ def _plus(rng: random.Random, a: int, b: int) -> str:
 
 
 def _minus(rng: random.Random, a: int, b: int) -> str:
-    forms = ("{a}-{b}",) * 6 + ("{a} minus {b}",) * 3 + ("subtract {b} from {a}", "take {b} away from {a}", "{a} take away {b}")
+    forms = (
+        ("{a}-{b}",) * 6
+        + ("{a} minus {b}",) * 3
+        + ("subtract {b} from {a}", "take {b} away from {a}", "{a} take away {b}")
+    )
     if a >= b:
         forms += ("the difference between {a} and {b}",)
     return pick(rng, forms).format(a=a, b=b)
@@ -52,7 +56,9 @@ def _worded(rng: random.Random, form: str) -> str:
     if form.startswith(("add ", "subtract", "take", "multiply", "divide")):
         return courtesy(rng, form)
     if chance(rng, 0.04):
-        return pick(rng, ("what does {} equal", "{} equals", "{} is", "how much does {} make", "{} equals what")).format(form)
+        return pick(
+            rng, ("what does {} equal", "{} equals", "{} is", "how much does {} make", "{} equals what")
+        ).format(form)
     return courtesy(rng, ask(rng) + form)
 
 
@@ -66,7 +72,9 @@ def _chain(rng: random.Random) -> Problem:
     text = f"{a}{first}{b}{second}{c}"
     if chance(rng, 0.25):
         text = text.replace("+", " plus ").replace("-", " minus ")
-    return Problem("arithmetic", ("chain", a, first, b, second, c), _worded(rng, text), PLANS["chain"], ";".join(steps), str(end))
+    return Problem(
+        "arithmetic", ("chain", a, first, b, second, c), _worded(rng, text), PLANS["chain"], ";".join(steps), str(end)
+    )
 
 
 def draw(rng: random.Random) -> Problem:
@@ -76,7 +84,9 @@ def draw(rng: random.Random) -> Problem:
     if kind < 0.22:
         a, b = rng.randint(2, 99), rng.randint(2, 9)
         shown = (a, b) if chance(rng, 0.6) else (b, a)
-        return Problem("arithmetic", ("*", a, b), _worded(rng, _times(rng, *shown)), PLANS["*"], multiply(a, b), str(a * b))
+        return Problem(
+            "arithmetic", ("*", a, b), _worded(rng, _times(rng, *shown)), PLANS["*"], multiply(a, b), str(a * b)
+        )
     if kind < 0.28:
         b, quotient = rng.randint(2, 9), rng.randint(2, 12)
         a = b * quotient

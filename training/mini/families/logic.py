@@ -80,7 +80,9 @@ def _chain(rng: random.Random) -> Problem:
     question = pick(rng, ("who is the {w}", "who is {w}", "who's the {w}")).format(w=most if ask_top else least)
     trace = f"{';'.join(facts)}:{'>'.join(people)}:{'top' if ask_top else 'end'}={answer}"
     # Names and order belong to the underlying problem: without them there would be a few dozen problems in all.
-    return Problem("logic", ("chain", ask_top, tuple(facts)), courtesy(rng, f"{story}. {question}"), PLANS["chain"], trace, answer)
+    return Problem(
+        "logic", ("chain", ask_top, tuple(facts)), courtesy(rng, f"{story}. {question}"), PLANS["chain"], trace, answer
+    )
 
 
 def draw(rng: random.Random) -> Problem:

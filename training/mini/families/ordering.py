@@ -6,7 +6,9 @@ import random
 
 from .problem import Family, Key, Problem, chance, courtesy, pick
 
-RANGES = "3 to 5 different numbers in 1..99: sort up or down, count those above or below a bound in 1..99, largest, smallest"
+RANGES = (
+    "3 to 5 different numbers in 1..99: sort up or down, count those above or below a bound in 1..99, largest, smallest"
+)
 PLANS = {"sort": "take the next one each time", "count": "check each and keep count", "extreme": "keep the best so far"}
 
 
@@ -48,11 +50,16 @@ def _count(rng: random.Random, values: list[int]) -> Problem:
     for value in values:
         seen += (value > bound) == above
         steps.append(f"{value}{'>' if value > bound else '<'}{bound}:{seen}")
-    word = pick(rng, ("greater than", "larger than", "bigger than", "above") if above else ("less than", "smaller than", "below"))
+    word = pick(
+        rng,
+        ("greater than", "larger than", "bigger than", "above") if above else ("less than", "smaller than", "below"),
+    )
     form = pick(rng, ("how many of {l} are {w} {k}", "how many of these are {w} {k}:{l}", "count the numbers {w} {k}:{l}",
                       "how many numbers are {w} {k} in {l}", "in the list {l},how many are {w} {k}"))  # fmt: skip
     text = form.format(l=_listed(rng, values), w=word, k=bound)
-    return Problem("ordering", ("count", above, bound, *values), courtesy(rng, text), PLANS["count"], ";".join(steps), str(seen))
+    return Problem(
+        "ordering", ("count", above, bound, *values), courtesy(rng, text), PLANS["count"], ";".join(steps), str(seen)
+    )
 
 
 def _extreme(rng: random.Random, values: list[int]) -> Problem:
@@ -66,7 +73,9 @@ def _extreme(rng: random.Random, values: list[int]) -> Problem:
     form = pick(rng, ("what is the {w} of {l}", "which is the {w}:{l}", "find the {w} number in {l}", "{w} of {l}", "the {w} number:{l}",
                       "which number is the {w}:{l}", "{m} of {l}", "{m}({l})"))  # fmt: skip
     text = form.format(w=word, l=_listed(rng, values), m="max" if largest else "min")
-    return Problem("ordering", ("extreme", largest, *values), courtesy(rng, text), PLANS["extreme"], ";".join(steps), str(best))
+    return Problem(
+        "ordering", ("extreme", largest, *values), courtesy(rng, text), PLANS["extreme"], ";".join(steps), str(best)
+    )
 
 
 def draw(rng: random.Random) -> Problem:

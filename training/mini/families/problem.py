@@ -60,7 +60,15 @@ def chance(rng: random.Random, probability: float) -> bool:
 
 
 ASK = ("what is ", "what is ", "what's ", "whats ", "calculate ", "compute ", "work out ", "find ", "", "")
-ASK_MORE = ("how much is ", "please calculate ", "can you tell me ", "tell me ", "evaluate ", "please compute ", "solve ")
+ASK_MORE = (
+    "how much is ",
+    "please calculate ",
+    "can you tell me ",
+    "tell me ",
+    "evaluate ",
+    "please compute ",
+    "solve ",
+)
 
 
 def ask(rng: random.Random) -> str:
@@ -83,4 +91,17 @@ def courtesy(rng: random.Random, text: str) -> str:
 
 
 NAMES = ("tom", "ann", "bob", "eve", "sam", "mia", "leo", "zoe", "max", "lily", "john", "maria", "kim", "ravi", "anna")
-THINGS = ("apples", "pens", "books", "coins", "eggs", "cards", "stamps", "marbles", "cookies", "oranges", "stickers", "balls")
+THINGS = (
+    "apples",
+    "pens",
+    "books",
+    "coins",
+    "eggs",
+    "cards",
+    "stamps",
+    "marbles",
+    "cookies",
+    "oranges",
+    "stickers",
+    "balls",
+)

@@ -35,7 +35,14 @@ def draw(rng: random.Random) -> Problem:
                       "a robot at {p} goes {w}. where does it end", "robot at {p}:{w}. end", "start at {p}. move {w}. where are you",
                       "a robot starts at {p}. it moves {w}. where is it now", "starting at {p},move {w}. what is the final position"))  # fmt: skip
     if start == (0, 0) and chance(rng, 0.25):
-        form = pick(rng, ("a robot moves {w}. where is it", "a robot goes {w} from the origin. where is it", "robot moves {w}. where"))
+        form = pick(
+            rng,
+            (
+                "a robot moves {w}. where is it",
+                "a robot goes {w} from the origin. where is it",
+                "robot moves {w}. where",
+            ),
+        )
     text = courtesy(rng, form.format(p=f"({start[0]},{start[1]})", w=walk))
     return Problem("robot", (start, *moves), text, PLAN, ";".join(steps), f"({x},{y})")
 

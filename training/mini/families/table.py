@@ -21,7 +21,9 @@ def _shown(rng: random.Random, rows: dict[str, int]) -> str:
         body = pick(rng, (" ", ",", ";")).join(f"{k}:{v}" for k, v in rows.items())
     else:
         body = pick(rng, (",", ";", " ")).join(f"{k} {v}" for k, v in rows.items())
-    return pick(rng, ("table:", "table:", "given ", "data:", "table ", "")) + body + (". " if chance(rng, 0.85) else " ")
+    return (
+        pick(rng, ("table:", "table:", "given ", "data:", "table ", "")) + body + (". " if chance(rng, 0.85) else " ")
+    )
 
 
 def draw(rng: random.Random) -> Problem:
@@ -32,7 +34,17 @@ def draw(rng: random.Random) -> Problem:
     kind = rng.random()
     if kind < 0.15:
         row = pick(rng, names)
-        question = pick(rng, ("what is {r}", "what is the value of {r}", "value of {r}", "look up {r}", "how many {r}", "how much is {r}"))
+        question = pick(
+            rng,
+            (
+                "what is {r}",
+                "what is the value of {r}",
+                "value of {r}",
+                "look up {r}",
+                "how many {r}",
+                "how much is {r}",
+            ),
+        )
         text, plan, answer = shown + question.format(r=row), PLANS["get"], str(rows[row])
         key, trace = ("get", names.index(row), *values), f"{row}={rows[row]}>{rows[row]}"
     elif kind < 0.50:
@@ -42,7 +54,9 @@ def draw(rng: random.Random) -> Problem:
         for row in chosen[1:]:
             steps.append(add(total, rows[row]))
             total += rows[row]
-        question = pick(rng, ("what is {p}", "sum of {c}", "what is the sum of {c}", "add {c}", "what is the total of {c}", "{p}"))
+        question = pick(
+            rng, ("what is {p}", "sum of {c}", "what is the sum of {c}", "add {c}", "what is the total of {c}", "{p}")
+        )
         joined = ",".join(chosen) if len(chosen) > 2 and chance(rng, 0.5) else " and ".join(chosen)
         text, plan, answer = shown + question.format(p="+".join(chosen), c=joined), PLANS["sum"], str(total)
         key, trace = ("sum", tuple(names.index(row) for row in chosen), *values), ";".join(steps)
@@ -60,7 +74,16 @@ def draw(rng: random.Random) -> Problem:
             best = row if rows[row] != rows[best] and (rows[row] > rows[best]) == largest else best
             steps.append(f"{row}={rows[row]}:{best}={rows[best]}")
         word = pick(rng, ("largest", "highest", "biggest") if largest else ("smallest", "lowest"))
-        question = pick(rng, ("which is {w}", "which is the {w}", "which row is the {w}", "which has the {w} value", "what has the {w} value"))
+        question = pick(
+            rng,
+            (
+                "which is {w}",
+                "which is the {w}",
+                "which row is the {w}",
+                "which has the {w} value",
+                "what has the {w} value",
+            ),
+        )
         text, plan, answer = shown + question.format(w=word), PLANS["extreme"], best
         key, trace = ("extreme", largest, *zip(names, values, strict=True)), ";".join(steps) + f">{best}"
     return Problem("table", key, courtesy(rng, text), plan, trace, answer)

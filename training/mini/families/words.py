@@ -11,9 +11,31 @@ RANGES = (
     "start 5..99 and 1 to 3 gains or losses of 2..60, never below 0; two people with 2..99 things each, together or how many "
     "more; equal groups of 2..50 times 2..9"
 )
-PLANS = {"change": "follow the changes in order", "compare": "add or subtract the two", "groups": "multiply size and count"}
-_GAINS = ("buys {k}", "buys {k} more", "finds {k}", "finds {k} more", "gets {k} from {m}", "is given {k}", "gets {k} more", "wins {k}")
-_LOSSES = ("gives {k} away", "gives away {k}", "loses {k}", "gives {k} to {m}", "sells {k}", "uses {k}", "gives {m} {k}", "drops {k}")
+PLANS = {
+    "change": "follow the changes in order",
+    "compare": "add or subtract the two",
+    "groups": "multiply size and count",
+}
+_GAINS = (
+    "buys {k}",
+    "buys {k} more",
+    "finds {k}",
+    "finds {k} more",
+    "gets {k} from {m}",
+    "is given {k}",
+    "gets {k} more",
+    "wins {k}",
+)
+_LOSSES = (
+    "gives {k} away",
+    "gives away {k}",
+    "loses {k}",
+    "gives {k} to {m}",
+    "sells {k}",
+    "uses {k}",
+    "gives {m} {k}",
+    "drops {k}",
+)
 
 
 def _changes(rng: random.Random) -> Problem:
@@ -38,7 +60,11 @@ def _changes(rng: random.Random) -> Problem:
         key.append(key_part)
         steps.append(step)
         clause = words.format(k=k, m=other)
-        joint = ". " + subject if sentences and (index == 0 or chance(rng, 0.5)) else pick(rng, (",", " and ", ",then ", " and then "))
+        joint = (
+            ". " + subject
+            if sentences and (index == 0 or chance(rng, 0.5))
+            else pick(rng, (",", " and ", ",then ", " and then "))
+        )
         story += joint + clause
     question = pick(rng, ("how many {t} does {n} have now", "how many {t} does {n} have", "how many are left", "how many now",
                           "how many {t} are there now", "how many does {n} have now", "how many {t} does {n} have left",
@@ -51,14 +77,19 @@ def _changes(rng: random.Random) -> Problem:
 def _comparison(rng: random.Random) -> Problem:
     (name, other), thing = rng.sample(NAMES, 2), pick(rng, THINGS)
     a, b = rng.randint(2, 99), rng.randint(2, 99)
-    story = pick(rng, ("{n} has {a} {t} and {m} has {b}. ", "{n} has {a} {t}. {m} has {b} {t}. ", "{n} has {a} {t},{m} has {b}. "))
+    story = pick(
+        rng,
+        ("{n} has {a} {t} and {m} has {b}. ", "{n} has {a} {t}. {m} has {b} {t}. ", "{n} has {a} {t},{m} has {b}. "),
+    )
     story = story.format(n=name, m=other, a=a, b=b, t=thing)
     if chance(rng, 0.5) or a < b:
         question = pick(rng, ("how many do they have together", "how many {t} do they have in total", "how many {t} in all",
                               "how many {t} altogether", "how many do they have in all"))  # fmt: skip
         text, key, trace, answer = story + question, ("sum", min(a, b), max(a, b)), add(a, b), a + b
     else:
-        question = pick(rng, ("how many more does {n} have", "how many more {t} does {n} have", "how many fewer does {m} have"))
+        question = pick(
+            rng, ("how many more does {n} have", "how many more {t} does {n} have", "how many fewer does {m} have")
+        )
         text, key, trace, answer = story + question, ("more", a, b), subtract(a, b), a - b
     text = text.format(n=name, m=other, t=thing)
     return Problem("words", key, courtesy(rng, text), PLANS["compare"], trace, str(answer))
