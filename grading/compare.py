@@ -126,6 +126,9 @@ def _as_relation(named: Named) -> Relation:
 
 def _compare_intervals(a: Value, b: Value, leaf: Leaf) -> bool | None:
     first, second = _to_interval(a), _to_interval(b)
+    if isinstance(a, Relation) or isinstance(b, Relation):
+        left, right = _half_line(a), _half_line(b)
+        return leaf(left, right) if left and right else False
     if first is None or second is None:
         return False
     if (first.low_closed, first.high_closed) != (second.low_closed, second.high_closed):
@@ -133,6 +136,20 @@ def _compare_intervals(a: Value, b: Value, leaf: Leaf) -> bool | None:
     if first.variable and second.variable and first.variable != second.variable:
         return False
     return _all((compare(first.low, second.low, leaf), compare(first.high, second.high, leaf)))
+
+
+def _half_line(value: Value) -> Relation | None:
+    """`x < 3` read as an interval turned back into the inequality."""
+    if isinstance(value, Relation):
+        return value
+    if not isinstance(value, Interval) or not value.variable:
+        return None
+    low, high = value.low, value.high
+    if low == Expression(r"-\infty") and isinstance(high, Number | Expression):
+        return Relation(value.variable, r"\le" if value.high_closed else "<", _magnitude_text(high))
+    if high == Expression(r"\infty") and isinstance(low, Number | Expression):
+        return Relation(_magnitude_text(low), r"\le" if value.low_closed else "<", value.variable)
+    return None
 
 
 def _to_interval(value: Value) -> Interval | None:
@@ -220,7 +237,7 @@ def _compare_quantities(a: Value, b: Value, leaf: Leaf) -> bool | None:
 def _in_base_units(quantity: Quantity) -> Number | Expression:
     scale, magnitude = quantity.unit.scale, quantity.magnitude
     if isinstance(magnitude, Number):
-        return Number(magnitude.value * scale, magnitude.tolerance * scale)
+        return Number(magnitude.value * scale, magnitude.under * scale, magnitude.over * scale)
     if scale == 1:
         return magnitude
     return Expression(f"({magnitude.text})*{_magnitude_text(Number(scale))}")

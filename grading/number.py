@@ -30,8 +30,10 @@ class Number:
     """One exact number, with the precision that its notation claims."""
 
     value: Fraction
-    tolerance: Fraction = Fraction(0)
-    """Distance below which another value is what this decimal was rounded from; 0 = exact notation."""
+    under: Fraction = Fraction(0)
+    """How far the magnitude of a value that this decimal stands for may lie below its own (rounded up); 0 = exact."""
+    over: Fraction = Fraction(0)
+    """How far it may lie above (rounded down or cut off)."""
     groups: tuple[Fraction, ...] = field(default=(), compare=False)
     """The other reading of digits grouped by commas: `123,456` may be a list. Empty = no such reading."""
     literal: bool = field(default=True, compare=False)
@@ -63,7 +65,7 @@ def parse_number(text: str) -> Number | None:
         inner = parse_number(text[:-1])
         if inner is None or inner.groups:
             return None if inner is None else Number(inner.value / 100)
-        return Number(inner.value / 100, inner.tolerance / 100, literal=inner.literal)
+        return Number(inner.value / 100, inner.under / 100, inner.over / 100, literal=inner.literal)
     groups: tuple[Fraction, ...] = ()
     if _GROUPED.fullmatch(text):
         if "." not in text:
@@ -73,7 +75,7 @@ def parse_number(text: str) -> Number | None:
         return None
     literal = _parse_literal(text)
     if literal is not None:
-        return Number(literal.value, literal.tolerance, groups)
+        return Number(literal.value, literal.under, literal.over, groups)
     value = _evaluate(text)
     if value is None:
         return None
@@ -85,10 +87,14 @@ def same_number(a: Number, b: Number) -> bool:
 
     `0.333333` is 1/3 and `3.14159` may be π, but `0.333` is not 1/3: fewer than six digits claim to be exact.
     """
-    if a.value == b.value:
-        return True
-    tolerance = max(a.tolerance, b.tolerance)
-    return tolerance > 0 and abs(a.value - b.value) < tolerance
+    return a.value == b.value or _stands_for(a, b.value) or _stands_for(b, a.value)
+
+
+def _stands_for(decimal: Number, value: Fraction) -> bool:
+    if not decimal.over:
+        return False
+    distance = value - decimal.value if decimal.value >= 0 else decimal.value - value
+    return -decimal.under <= distance < decimal.over
 
 
 def show_number(value: Fraction) -> str:
@@ -107,12 +113,14 @@ def _parse_literal(text: str) -> Number | None:
         value = (-value if match["sign"] == "-" else value) * scale
         whole, _, decimals = digits.partition(".")
         significant = len((whole + decimals).lstrip("0"))
-        tolerance = Fraction(0)
+        under = over = Fraction(0)
         if significant >= APPROXIMATE_DIGITS and len(decimals) >= APPROXIMATE_DECIMALS:
-            tolerance = scale / 10 ** len(decimals)
+            over = scale / 10 ** len(decimals)
+            under = over / 2
             if significant >= FLOAT_NOISE_DIGITS:
-                tolerance = max(tolerance, abs(value) * FLOAT_NOISE_RELATIVE)
-        return Number(value, tolerance)
+                noise = abs(value) * FLOAT_NOISE_RELATIVE
+                under, over = max(under, noise), max(over, noise)
+        return Number(value, under, over)
     if match := _POWER_OF_TEN.fullmatch(text):
         exponent = int(match["ten"])
         if abs(exponent) > MAX_DIGITS:

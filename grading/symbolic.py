@@ -1,7 +1,8 @@
 """The child process of :mod:`.process`: symbolic comparison with math-verify's parser and sympy.
 
 Run as ``python -m k2think.grading.symbolic MEMORY_BYTES``; speaks one JSON object a line on standard input and output.
-sympy is imported here and nowhere else. LaTeX goes through math-verify's grammar; its other reader, sympy's
+sympy is imported here and nowhere else. LaTeX goes through the grammar that math-verify uses, without its clean-up
+(which drops units, so that `5m` would be 5). math-verify's other reader, sympy's
 `parse_expr`, evaluates Python and is taken out at start (the grammar calls it for plain digits, which get a reader
 of their own).
 """
@@ -15,10 +16,12 @@ import re
 import resource
 import sys
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any, TextIO
 
 import sympy
-from math_verify import LatexExtractionConfig, parse, verify
+from latex2sympy2_extended import latex2sympy
+from math_verify import verify
 from sympy.parsing import sympy_parser
 
 from ..schemas.checks import AnswerForm
@@ -29,6 +32,8 @@ from .values import Expression, Relation, parse_answer
 
 DIGITS = 30
 """Decimal digits to which expressions are evaluated at test points."""
+MAX_DIGITS = 200
+"""Digits up to which two constants that agree so far are told apart."""
 ZERO_RELATIVE = sympy.Rational(1, 10**20)
 """A difference smaller than this part of the values is zero: ten guard digits below DIGITS."""
 MIN_POINTS = 3
@@ -43,7 +48,6 @@ _POINTS = [
 ]  # fmt: skip
 _WHOLE_NAMES = {"n", "k", "m"}
 _DIGITS_ONLY = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
-_CONFIG = [LatexExtractionConfig()]
 
 
 def symbolic_leaf(a: Scalar, b: Scalar) -> bool | None:
@@ -56,8 +60,7 @@ def symbolic_leaf(a: Scalar, b: Scalar) -> bool | None:
     if left is None or right is None:
         return None
     if isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr):
-        tolerance = max(_tolerance(a), _tolerance(b))
-        verdict = _same_expression(left, right, tolerance)
+        verdict = _same_expression(left, right, (a, b))
         if verdict is not None:
             return verdict
     return bool(
@@ -66,22 +69,26 @@ def symbolic_leaf(a: Scalar, b: Scalar) -> bool | None:
     )
 
 
-def _tolerance(scalar: Scalar) -> Any:
-    fraction = scalar.tolerance if isinstance(scalar, Number) else None
-    return sympy.Rational(fraction.numerator, fraction.denominator) if fraction else sympy.Integer(0)
+def _stands_for(scalar: Scalar, difference: Any, value: Any) -> bool:
+    """Whether `scalar` is a long decimal and `value`, at `difference` from it, is what it was rounded or cut from."""
+    if not isinstance(scalar, Number) or not scalar.over or not (difference.is_real and value.is_real):
+        return False
+    distance = difference if scalar.value >= 0 else -difference
+    return bool(-_rational(scalar.under) <= distance < _rational(scalar.over))
+
+
+def _rational(fraction: Fraction) -> Any:
+    return sympy.Rational(fraction.numerator, fraction.denominator)
 
 
 def _to_sympy(scalar: Number | Expression) -> Any:
     if isinstance(scalar, Number):
-        return sympy.Rational(scalar.value.numerator, scalar.value.denominator)
+        return _rational(scalar.value)
     return _parse(scalar.text)
 
 
 def _parse(text: str) -> Any:
-    found = parse(f"${to_latex(text)}$", _CONFIG, fallback_mode="no_fallback", parsing_timeout=0)
-    if not found:
-        return None
-    expression: Any = found[0]
+    expression: Any = latex2sympy(to_latex(text), is_real=True, convert_degrees=False, normalization_config=None)
     if isinstance(expression, sympy.Expr):
         exact: dict[Any, Any] = {f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)}
         exact |= {s: sympy.I for s in expression.free_symbols if str(s) == "i"}
@@ -89,7 +96,7 @@ def _parse(text: str) -> Any:
     return expression
 
 
-def _same_expression(left: Any, right: Any, tolerance: Any) -> bool | None:
+def _same_expression(left: Any, right: Any, written: tuple[Scalar, Scalar]) -> bool | None:
     symbols = _symbols(left, right)
     valid = 0
     for values in _assignments(symbols):
@@ -97,12 +104,22 @@ def _same_expression(left: Any, right: Any, tolerance: Any) -> bool | None:
         if pair is None:
             continue
         x, y = pair
-        if abs(x - y) > max(tolerance, ZERO_RELATIVE * max(abs(x), abs(y))):
+        close = abs(x - y) <= ZERO_RELATIVE * max(abs(x), abs(y))
+        if not close and not _stands_for(written[0], y - x, y) and not _stands_for(written[1], x - y, x):
             return False
+        if not symbols:
+            return not close or not _clearly_nonzero(left - right)
         valid += 1
-        if not symbols or valid >= 2 * MIN_POINTS:
+        if valid >= 2 * MIN_POINTS:
             return True
     return True if valid >= MIN_POINTS else None
+
+
+def _clearly_nonzero(difference: Any) -> bool:
+    """Whether a constant that is small beside its terms is still not zero: 10^50 + √2 against 10^50 + √3."""
+    value = difference.evalf(DIGITS, maxn=MAX_DIGITS)
+    # sympy marks what it could not resolve within maxn digits by one bit of precision
+    return bool(value.is_number and value != 0 and all(f._prec > 1 for f in value.atoms(sympy.Float)))
 
 
 def _same_relation(a: Relation, b: Relation) -> bool | None:
@@ -126,7 +143,7 @@ def _same_relation(a: Relation, b: Relation) -> bool | None:
             return False
     if len(ratios) < MIN_POINTS:
         return None
-    return a.operator in ("=", r"\ne") or ratios[0] > 0
+    return a.operator in ("=", r"\ne") or bool(ratios[0] > 0)
 
 
 def _symbols(left: Any, right: Any) -> list[str]:

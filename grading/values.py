@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..schemas.checks import AnswerForm
@@ -166,7 +166,7 @@ def _read_number(text: str, form: AnswerForm | None, depth: int) -> Value | None
         return Words(_fold_words(text))
     number = parse_number(text)
     if number is not None and depth:
-        return Number(number.value, number.tolerance, literal=number.literal)
+        return replace(number, groups=())
     return number
 
 
@@ -179,18 +179,8 @@ def _read_money(text: str, form: AnswerForm | None, depth: int) -> Value | None:
 
 def _read_quantity(text: str, form: AnswerForm | None, depth: int) -> Value | None:
     match = _MAGNITUDE.fullmatch(text)
-    if match is not None:
-        number, spelled = parse_number(match["number"]), match["unit"].strip()
-        one_letter = re.fullmatch(r"[A-Za-z](?:\s*\^\s*\{?\d\}?)?", spelled) is not None
-        if number is None or spelled in ("e", "i", "x", "y", "z") or (one_letter and form is AnswerForm.expression):
-            return None
-        if re.match(r"\\(?!Omega)", spelled) or (one_letter and not is_known_unit(spelled[0])):
-            return None
-        unit = parse_unit(spelled)
-        if unit is None or not _plausible(spelled):
-            return None
-        loose = one_letter and not match["gap"]
-        return Quantity(Number(number.value, number.tolerance, literal=number.literal), unit, loose, text)
+    if match is not None and (quantity := _number_with_unit(match, form, text)):
+        return quantity
     match = re.fullmatch(
         r"(.*[\d}\\a-z)])\s*(deg|(?<=\s)(?:cm|mm|km|m|ft|inches|meters|units)(?:\s*\^\s*\{?\d\}?)?)", text
     )
@@ -198,6 +188,19 @@ def _read_quantity(text: str, form: AnswerForm | None, depth: int) -> Value | No
         return None
     inner = _parse(match[1], form, depth + 1)
     return Quantity(inner, unit) if isinstance(inner, Number | Expression) else None
+
+
+def _number_with_unit(match: re.Match[str], form: AnswerForm | None, text: str) -> Quantity | None:
+    number, spelled = parse_number(match["number"]), match["unit"].strip()
+    one_letter = re.fullmatch(r"[A-Za-z](?:\s*\^\s*\{?\d\}?)?", spelled) is not None
+    if number is None or spelled in ("e", "i", "x", "y", "z") or (one_letter and form is AnswerForm.expression):
+        return None
+    if re.match(r"\\(?!Omega)", spelled) or (one_letter and not is_known_unit(spelled[0])):
+        return None
+    unit = parse_unit(spelled)
+    if unit is None or not _plausible(spelled):
+        return None
+    return Quantity(replace(number, groups=()), unit, one_letter and not match["gap"], text)
 
 
 def _plausible(spelled: str) -> bool:
