@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
 PENDING_TOKENS_MAX = 8
-"""Tokens after which bytes that form no character are passed on as they are (a model may emit invalid UTF-8)."""
+"""Further tokens after which bytes that form no character are passed on as they are (a model may emit invalid UTF-8)."""
 
 DecodeMany = Callable[[list[list[int]]], list[str]]
 """Decodes several token sequences in one call: one call costs little more than one sequence."""
@@ -22,6 +22,10 @@ class Detokeniser:
         self._literal = literal or {}
         self._ids: list[int] = []
         self._shown = 0
+        self._said = 0
+        """Characters passed on beyond those of the shown tokens."""
+        self._moved_at = 0
+        """Number of tokens at which text last came out of them."""
 
     def add(self, ids: Sequence[int], decode: Callable[[list[int]], str]) -> str:
         """Return the text that `ids` complete; a literal token completes what came before it."""
@@ -29,7 +33,7 @@ class Detokeniser:
         for token in ids:
             if token in self._literal:
                 text += self.finish(decode) + self._literal[token]
-                self._ids, self._shown = [], 0
+                self._ids, self._shown, self._said, self._moved_at = [], 0, 0, 0
             else:
                 self._ids.append(token)
         return text
@@ -41,13 +45,22 @@ class Detokeniser:
     def take(self, shown: str, whole: str) -> str:
         """Return the new text, given the texts of `windows()`; empty while a character is incomplete."""
         pending = len(self._ids) - self._shown
-        if not pending or (whole.endswith(REPLACEMENT) and pending < PENDING_TOKENS_MAX):
+        if not pending:
             return ""
-        self._ids, self._shown = self._ids[self._shown :], pending
-        return whole[len(shown) :]
+        said = len(shown) + self._said
+        if whole.endswith(REPLACEMENT):
+            text = whole.rstrip(REPLACEMENT)[said:]
+            if text:
+                self._said, self._moved_at = self._said + len(text), len(self._ids)
+                return text
+            if len(self._ids) - self._moved_at < PENDING_TOKENS_MAX:
+                return ""
+        self._ids, self._shown, self._said, self._moved_at = self._ids[self._shown :], pending, 0, pending
+        return whole[said:]
 
     def finish(self, decode: Callable[[list[int]], str]) -> str:
         """Return what is still pending, complete or not."""
         shown, whole = (decode(window) for window in self.windows())
+        said, self._said = self._said, 0
         self._shown = len(self._ids)
-        return whole[len(shown) :]
+        return whole[len(shown) + said :]

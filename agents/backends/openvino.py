@@ -54,6 +54,11 @@ class OpenVINOBackend:
         self._engine: Engine | None = None
         self._closed = False
 
+    @property
+    def running(self) -> int:
+        """Requests that hold a place in the engine."""
+        return self._engine.running if self._engine else 0
+
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
         engine = await self._loaded()

@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import json
 import queue
+import re
 import threading
 import time
 from concurrent.futures import Future
@@ -19,6 +20,7 @@ from typing import Any
 from ...schemas.completion import CompletionRequest, Delta, Finish, FinishReason, StreamItem, TokenUsage
 from ...schemas.errors import BackendError, BadRequest, ConfigurationError, ContextTooLong, StreamBroken
 from .detokenise import Detokeniser
+from .openvino_codec import Codec
 from .stops import StopScanner
 
 BATCH_TOKENS_MAX = 512
@@ -26,8 +28,8 @@ BATCH_TOKENS_MAX = 512
 NGRAM_TOKENS_MAX = 3
 """Longest match that prompt lookup looks for."""
 JOIN_TIMEOUT_S = 10.0
-LITERAL_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-"""Tags that must survive in the text even where a tokenizer calls them special."""
+DELIVERY_S = 0.01
+"""Seconds that deltas may wait to be handed over together: waking the event loop for each costs more than the token."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Generation:
     cancelled: bool = False
     schema: str = ""
     """The JSON schema as text; empty = free text."""
+    urgent: bool = True
+    """Whether the next delta is handed over at once: the first one is."""
     engine_reason: Any = None
     """The pipeline's finish reason so far."""
 
@@ -99,6 +103,11 @@ class Engine:
     def failure(self) -> str | None:
         """Why the engine ended, in words; None = it serves."""
         return self._failure
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a place in the pipeline."""
+        return len(self._active)
 
     def submit(self, generation: Generation) -> None:
         """Queue a request. Raises StreamBroken when the engine has ended."""
@@ -146,33 +155,16 @@ class Engine:
 
         self._genai = genai
         folder = str(self.settings.folder)
-        self._tokenizer = genai.Tokenizer(folder)
-        if not self._tokenizer.chat_template:
-            raise ValueError("it has no chat template (chat_template.jinja, or one inside the tokenizer)")
+        self._codec = Codec(genai.Tokenizer(folder))
         scheduler = genai.SchedulerConfig()
         scheduler.max_num_batched_tokens = BATCH_TOKENS_MAX
         properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": self.settings.threads}
         if self.settings.speculative_tokens:
             properties["prompt_lookup"] = True
-        self._pipeline = genai.ContinuousBatchingPipeline(folder, self._tokenizer, scheduler, "CPU", **properties)
+        self._pipeline = genai.ContinuousBatchingPipeline(folder, self._codec.tokenizer, scheduler, "CPU", **properties)
         self._base = self._pipeline.get_config()
-        self._literal = self._literal_tokens()
         self._next_id = 0
-
-    def _literal_tokens(self) -> dict[int, str]:
-        found: dict[int, str] = {}
-        for tag in LITERAL_TAGS:
-            ids = self._ids(tag)
-            if len(ids) == 1 and self._decode(ids) != tag:
-                found[ids[0]] = tag
-        return found
-
-    def _ids(self, text: str) -> list[int]:
-        clean = text.encode("utf-8", errors="replace").decode("utf-8")
-        return [int(token) for token in self._tokenizer.encode(clean, add_special_tokens=False).input_ids.data[0]]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True) if ids else ""
+        self._delivered_at = 0.0
 
     def _take_commands(self) -> None:
         idle = not self._active and not self._pipeline.has_non_finished_requests()
@@ -202,11 +194,7 @@ class Engine:
         generation.schema = json.dumps(request.json_schema) if request.json_schema is not None else ""
         if generation.schema in self._refused_schemas:
             raise BadRequest("the embedded engine refuses the JSON schema: its grammar cannot be built")
-        history = [{"role": message.role, "content": message.content} for message in request.messages]
-        tensor = self._tokenizer.encode(
-            self._tokenizer.apply_chat_template(history, True).encode("utf-8", errors="replace").decode("utf-8"),
-            add_special_tokens=False,
-        ).input_ids
+        tensor = self._codec.prompt(request.messages)
         generation.prompt_tokens = int(tensor.shape[1])
         room = self.settings.context_tokens - generation.prompt_tokens
         if room < 1:
@@ -214,7 +202,7 @@ class Engine:
                 f"the prompt has {generation.prompt_tokens:,} tokens; {self.settings.model} takes "
                 f"{self.settings.context_tokens:,} with the completion"
             )
-        generation.detokeniser = Detokeniser(literal=self._literal)
+        generation.detokeniser = Detokeniser(literal=self._codec.literal)
         generation.stops = StopScanner(request.stop)
         generation.added_at = time.monotonic()
         limit = min(request.max_tokens or self.settings.max_tokens, self.settings.max_tokens, room)
@@ -255,18 +243,20 @@ class Engine:
             if generation.handle.get_status() != self._genai.GenerationStatus.RUNNING:
                 ended.append(generation)
         windows = [window for generation, _ in grown for window in generation.detokeniser.windows()]
-        texts = self._decode_many(windows)
+        texts = self._codec.decode_many(windows)
         for index, (generation, text) in enumerate(grown):
             text += generation.detokeniser.take(texts[2 * index], texts[2 * index + 1])
             self._pass_on(generation, generation.stops.feed(text))
             if generation in ended:
-                self._pass_on(generation, generation.stops.feed(generation.detokeniser.finish(self._decode)))
+                self._pass_on(generation, generation.stops.feed(generation.detokeniser.finish(self._codec.decode)))
                 self._pass_on(generation, generation.stops.finish())
             if generation.stops.stopped:
                 self._finish(generation, FinishReason.stop)
             elif generation in ended:
                 self._finish(generation, self._reason(generation))
-        self._deliver()
+        urgent = any(generation.urgent or not isinstance(item, Delta) for generation, item in self._outbox)
+        if self._outbox and (urgent or time.monotonic() - self._delivered_at >= DELIVERY_S):
+            self._deliver()
 
     def _read(self, generation: Generation, output: Any) -> str:
         ids = [int(token) for token in output.generated_ids]
@@ -274,12 +264,7 @@ class Engine:
             generation.first_token_at = time.monotonic()
         generation.completion_tokens += len(ids)
         generation.engine_reason = output.finish_reason
-        return generation.detokeniser.add(ids, self._decode)
-
-    def _decode_many(self, windows: list[list[int]]) -> list[str]:
-        filled = [window for window in windows if window]
-        texts = iter(self._tokenizer.decode(filled, skip_special_tokens=True) if filled else [])
-        return [next(texts) if window else "" for window in windows]
+        return generation.detokeniser.add(ids, self._codec.decode)
 
     def _reason(self, generation: Generation) -> FinishReason:
         if generation.engine_reason == self._genai.GenerationFinishReason.LENGTH:
@@ -311,8 +296,10 @@ class Engine:
         self._active.remove(generation)
 
     def _deliver(self) -> None:
+        self._delivered_at = time.monotonic()
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Generation, StreamItem | BackendError]]] = {}
         for generation, item in self._outbox:
+            generation.urgent = False
             by_loop.setdefault(generation.loop, []).append((generation, item))
         self._outbox.clear()
         for loop, items in by_loop.items():
@@ -326,7 +313,7 @@ class Engine:
     def _broken(self, exc: Exception) -> str:
         """Note what made a step fail. A schema that the grammar compiler rejects fails inside the step: refuse it from now on."""
         said = _one_line(exc)
-        if "schema" in said or "grammar" in said:
+        if "schema" in str(exc) or "grammar" in str(exc):
             for generation in [one for one in self._active if one.schema and not one.completion_tokens]:
                 self._refused_schemas.add(generation.schema)
                 self._outbox.append((generation, BadRequest(f"the embedded engine refuses the JSON schema: {said}")))
@@ -357,7 +344,7 @@ class Engine:
         except RuntimeError:
             pass
         self._active.clear()
-        del self._pipeline, self._tokenizer
+        del self._pipeline, self._codec
 
 
 def _put(items: list[tuple[Generation, StreamItem | BackendError]]) -> None:
@@ -366,5 +353,6 @@ def _put(items: list[tuple[Generation, StreamItem | BackendError]]) -> None:
 
 
 def _one_line(exc: BaseException) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return " ".join(lines)[:300] or type(exc).__name__
+    """Return what the engine says, without the time and the source file of its build machine."""
+    text = re.sub(r"\[[\d:]+\] |(Exception from |at )?/\S+\.(cc|cpp|hpp|h):\d+:?", "", str(exc))
+    return " ".join(text.split())[:300] or type(exc).__name__

@@ -1,0 +1,245 @@
+"""The embedded engine on the bundled model: the conformance of a backend that has no server."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from k2think.agents.backends.openvino import OpenVINOBackend
+from k2think.agents.call import call_model
+from k2think.schemas.completion import ChatMessage, CompletionRequest, Delta, Finish, FinishReason
+from k2think.schemas.errors import BadRequest, ConfigurationError, ContextTooLong, Stalled, StreamBroken
+from k2think.schemas.settings import BackendSettings
+from k2think.schemas.trace import CallTrace
+
+VERDICT_SCHEMA = {
+    "type": "object",
+    "properties": {"preference": {"type": "string", "enum": ["first", "second", "tie"]}},
+    "required": ["preference"],
+    "additionalProperties": False,
+}
+LONG_SCHEMA = {"type": "array", "items": {"type": "integer"}, "minItems": 400}
+"""Keeps any model busy until its context is full."""
+BAD_SCHEMA = {"type": "nonsense"}
+
+
+def ask(text: str = "<solve>What is 347 + 58?", **fields: Any) -> CompletionRequest:
+    return CompletionRequest(messages=(ChatMessage(role="user", content=text),), **{"seed": 1, **fields})
+
+
+async def collect(backend: OpenVINOBackend, request: CompletionRequest) -> tuple[str, Finish]:
+    items = [item async for item in backend.stream(request)]
+    assert all(isinstance(item, Delta) for item in items[:-1])
+    assert isinstance(items[-1], Finish)
+    return "".join(item.text for item in items[:-1] if isinstance(item, Delta)), items[-1]
+
+
+@pytest.fixture
+async def backend() -> AsyncGenerator[OpenVINOBackend, None]:
+    """The bundled model, closed at the end."""
+    made = OpenVINOBackend(BackendSettings(threads=1), name="openvino")
+    yield made
+    await made.aclose()
+
+
+async def idle(backend: OpenVINOBackend) -> None:
+    """Wait until the engine holds no request; at most 5 seconds."""
+    async with asyncio.timeout(5.0):
+        while backend.running:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_completion_streams_with_its_usage_tags_and_times(backend: OpenVINOBackend) -> None:
+    items = [item async for item in backend.stream(ask())]
+    text, finish = "".join(item.text for item in items if isinstance(item, Delta)), items[-1]
+    assert isinstance(finish, Finish)
+    assert text.startswith("<think>")
+    assert text.endswith("</answer>")
+    assert finish.finish_reason is FinishReason.stop
+    assert finish.usage.prompt > 0
+    # The end-of-text token is counted, not shown.
+    assert finish.usage.completion == len(items)
+    assert finish.model == backend.model == "k2think-mini"
+    assert backend.templates == "mini"
+    assert finish.engine_queue_s is not None
+    assert finish.engine_completion_s is not None
+
+
+async def test_seeds_repeat_and_differ(backend: OpenVINOBackend) -> None:
+    texts = [(await collect(backend, ask(seed=seed, temperature=1.5)))[0] for seed in (1, 2, 3, 4, 5, 6, 7, 8)]
+    assert (await collect(backend, ask(seed=3, temperature=1.5)))[0] == texts[2]
+    assert len(set(texts)) > 1
+    greedy = [(await collect(backend, ask(seed=seed, temperature=0.0)))[0] for seed in (1, 2)]
+    assert greedy[0] == greedy[1]
+
+
+async def test_stop_strings_are_cut_off(backend: OpenVINOBackend) -> None:
+    whole, finish = await collect(backend, ask())
+    for stop in ("</answer>", "</think>", "<answer>"):
+        text, stopped = await collect(backend, ask(stop=("never there", stop)))
+        assert text == whole.partition(stop)[0]
+        assert stopped.finish_reason is FinishReason.stop
+        assert stopped.usage.completion <= finish.usage.completion
+    await idle(backend)
+
+
+async def test_max_tokens_of_the_request_the_settings_and_the_context() -> None:
+    small = OpenVINOBackend(BackendSettings(threads=1, max_tokens=9, context_tokens=100), name="openvino")
+    try:
+        _, by_request = await collect(small, ask(max_tokens=3))
+        _, by_settings = await collect(small, ask(max_tokens=1000))
+    finally:
+        await small.aclose()
+    assert (by_request.usage.completion, by_request.finish_reason) == (3, FinishReason.length)
+    assert (by_settings.usage.completion, by_settings.finish_reason) == (9, FinishReason.length)
+    large = OpenVINOBackend(BackendSettings(threads=1, context_tokens=100), name="openvino")
+    try:
+        _, by_context = await collect(large, ask(json_schema=LONG_SCHEMA))
+        with pytest.raises(ContextTooLong, match="takes 100"):
+            await collect(large, ask("9" * 200))
+    finally:
+        await large.aclose()
+    assert by_context.usage.prompt + by_context.usage.completion == 100
+    assert by_context.finish_reason is FinishReason.length
+
+
+async def test_structured_output_follows_the_schema(backend: OpenVINOBackend) -> None:
+    text, _ = await collect(backend, ask(json_schema=VERDICT_SCHEMA, max_tokens=200, temperature=0.5))
+    assert json.loads(text)["preference"] in {"first", "second", "tie"}
+
+
+async def test_many_streams_share_the_engine(backend: OpenVINOBackend) -> None:
+    got = await asyncio.gather(*(collect(backend, ask(seed=seed, temperature=1.2)) for seed in range(24)))
+    assert all(finish.usage.completion > 0 for _, finish in got)
+    assert backend.running == 0
+
+
+async def test_closing_the_iterator_frees_the_place_in_the_engine(backend: OpenVINOBackend) -> None:
+    stream: Any = backend.stream(ask(json_schema=LONG_SCHEMA))
+    await anext(stream)
+    assert backend.running == 1
+    await stream.aclose()
+    await idle(backend)
+
+
+async def test_cancelling_the_task_frees_the_place_and_leaves_a_record(backend: OpenVINOBackend) -> None:
+    record, started = CallTrace(), asyncio.Event()
+    settings = BackendSettings()
+    task = asyncio.create_task(
+        call_model(
+            backend,
+            ask(json_schema=LONG_SCHEMA),
+            record=record,
+            settings=settings,
+            on_delta=lambda delta: started.set(),
+        )
+    )
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await idle(backend)
+    assert record.raw_text.strip().startswith("[")
+    assert record.usage.completion > 0
+    assert record.usage_estimated
+
+
+async def test_inline_reasoning_is_split_by_the_call(backend: OpenVINOBackend) -> None:
+    record = CallTrace()
+    done = await call_model(backend, ask(stop=("</answer>",)), record=record, settings=BackendSettings())
+    assert done.text.startswith("<answer>")
+    assert done.reasoning
+    assert record.raw_text == f"<think>{done.reasoning}</think>{done.text}"
+    assert 0 < record.usage.reasoning < record.usage.completion
+
+
+async def test_a_schema_that_ends_the_engine_fails_alone_the_second_time(backend: OpenVINOBackend) -> None:
+    bystander: Any = backend.stream(ask(json_schema=LONG_SCHEMA))
+    await anext(bystander)
+    with pytest.raises(BadRequest, match="schema"):
+        await collect(backend, ask(json_schema=BAD_SCHEMA))
+
+    async def rest() -> None:
+        async for _ in bystander:
+            pass
+
+    with pytest.raises(StreamBroken, match="failed"):
+        await rest()
+    # A new engine serves, and the schema is known.
+    running: Any = backend.stream(ask(json_schema=LONG_SCHEMA))
+    await anext(running)
+    with pytest.raises(BadRequest, match="schema"):
+        await collect(backend, ask(json_schema=BAD_SCHEMA))
+    await anext(running)
+    await running.aclose()
+
+
+async def test_closing_the_backend_ends_its_streams(backend: OpenVINOBackend) -> None:
+    started = asyncio.Event()
+
+    async def consume() -> None:
+        async for _ in backend.stream(ask(json_schema=LONG_SCHEMA)):
+            started.set()
+
+    task = asyncio.create_task(consume())
+    await started.wait()
+    await backend.aclose()
+    with pytest.raises(StreamBroken, match="closed"):
+        await task
+    with pytest.raises(StreamBroken, match="closed"):
+        await collect(backend, ask())
+
+
+async def test_an_engine_that_is_too_slow_stalls() -> None:
+    slow = OpenVINOBackend(BackendSettings(threads=1, first_token_timeout_s=1e-6), name="openvino")
+    try:
+        await slow.probe()
+        with pytest.raises(Stalled):
+            await collect(slow, ask())
+        await idle(slow)
+    finally:
+        await slow.aclose()
+
+
+async def test_prompt_lookup_keeps_the_greedy_text(backend: OpenVINOBackend) -> None:
+    lookup = OpenVINOBackend(BackendSettings(threads=1, speculative_tokens=4), name="openvino")
+    try:
+        facts = await lookup.probe()
+        assert facts["speculation"].startswith("prompt lookup")
+        assert (await collect(lookup, ask(temperature=0.0)))[0] == (await collect(backend, ask(temperature=0.0)))[0]
+    finally:
+        await lookup.aclose()
+
+
+async def test_a_conversation_and_odd_characters_do_no_harm(backend: OpenVINOBackend) -> None:
+    turns = (
+        ChatMessage(role="system", content="You are brief."),
+        ChatMessage(role="user", content="<solve>What is 2 + 2?\udc80 é漢🎉\x00"),
+    )
+    _, finish = await collect(backend, CompletionRequest(messages=turns, seed=1))
+    assert finish.usage.completion > 0
+
+
+async def test_probe_tells_what_runs(backend: OpenVINOBackend) -> None:
+    facts = await backend.probe()
+    assert facts["model"] == "k2think-mini"
+    assert facts["threads"] == "1"
+    assert facts["speculation"] == "off"
+
+
+async def test_a_broken_model_file_is_a_configuration_error(tmp_path: Any) -> None:
+    for name in ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml"):
+        (tmp_path / name).write_text("<net/>")
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 64}')
+    (tmp_path / "k2think.json").write_text('{"templates": "mini"}')
+    broken = OpenVINOBackend(BackendSettings(model=str(tmp_path)), name="mine")
+    assert broken.templates == "mini"
+    assert broken.model == os.path.basename(tmp_path)
+    try:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="cannot be loaded"):
+                await collect(broken, ask())
+    finally:
+        await broken.aclose()
