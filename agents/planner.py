@@ -20,7 +20,7 @@ PLAN_SCHEMA: dict[str, Any] = {
     "properties": {
         "plan": {"type": "string"},
         "topics": {"type": "array", "items": {"type": "string"}},
-        "difficulty": {"type": "string", "enum": ["easy", "medium", "hard"]},
+        "difficulty": {"type": "string"},
     },
     "required": ["plan", "topics", "difficulty"],
     "additionalProperties": False,

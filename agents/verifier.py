@@ -56,9 +56,9 @@ _SAID = re.compile(
     r"""<answer>\s{0,20}(?P<tag>[^<]{1,20})</answer>
       | \[\[(?P<double>[A-Za-z]{1,6})\]\]
       | \\boxed\{(?:\\text\{)?(?P<box>[A-Za-z]{1,6})\}
-      | \b(?:preference|verdict|winner)\b["*]{0,3}\s{0,5}[:=]\s{0,5}["*(]{0,3}(?P<label>(?:(?:answer|response)\ )?[A-Za-z]{1,6})
+      | \b(?:preference|verdict|winner)\b["*]{0,3}\s{0,5}[:=][\s"*(]{0,8}(?P<label>(?:(?:answer|response)\ )?[A-Za-z]{1,6})
         (?=["*).,;}]|[ \t]*$)
-      | \bbetter_index\b["*]{0,3}\s{0,5}[:=]\s{0,5}(?P<index>[01])\b""",
+      | \bbetter_index\b["*]{0,3}\s{0,5}[:=][\s"*]{0,8}(?P<index>[01])\b""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 

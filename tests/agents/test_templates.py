@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from k2think.agents.templates import PlannerMode, choose_set, known_sets, load_templates, read_set
 from k2think.schemas.completion import ChatMessage
 from k2think.schemas.errors import ConfigurationError
