@@ -21,25 +21,27 @@ _mapping: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 def storable(value: str) -> str:
-    """Return the text as both databases can hold it: NUL and lone surrogates, which models do emit, are replaced."""
-    if "\x00" in value:
-        value = value.replace("\x00", REPLACEMENT)
+    """Return the text as a text column of both databases can hold it: NUL and lone surrogates are replaced."""
+    return _whole(value.replace("\x00", REPLACEMENT) if "\x00" in value else value)
+
+
+def _whole(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # A pair of surrogates that came in two pieces becomes its character again; what is left alone is replaced.
-        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        # Models emit half characters. A pair of halves that came in two pieces is whole again; a lone one is replaced.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 
 
-def _storable_tree(value: Any) -> Any:
+def _whole_tree(value: Any) -> Any:
     if isinstance(value, str):
-        return storable(value)
+        return _whole(value)
     if isinstance(value, Mapping):
         items = cast(Mapping[Any, Any], value).items()
-        return {_storable_tree(key): _storable_tree(item) for key, item in items}
+        return {_whole_tree(key): _whole_tree(item) for key, item in items}
     if isinstance(value, list | tuple):
-        return [_storable_tree(item) for item in cast(list[Any], value)]
+        return [_whole_tree(item) for item in cast(list[Any], value)]
     return value
 
 
@@ -48,7 +50,7 @@ def dump(model: BaseModel) -> str:
     try:
         return model.model_dump_json()
     except PydanticSerializationError:
-        return type(model).model_validate(_storable_tree(model.model_dump())).model_dump_json()
+        return type(model).model_validate(_whole_tree(model.model_dump())).model_dump_json()
 
 
 def dump_value(value: Any) -> str:
@@ -61,7 +63,7 @@ def dump_value(value: Any) -> str:
             if isinstance(value, list)
             else value
         )
-        return to_json(_storable_tree(plain), serialize_unknown=True).decode()
+        return to_json(_whole_tree(plain), serialize_unknown=True).decode()
 
 
 def load_body(value: str) -> Body:
