@@ -26,6 +26,7 @@ NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "manag
 
 MAY_TOUCH_THE_ENVIRONMENT = {
     "schemas/settings.py": "the one place that reads it, by way of pydantic-settings",
+    "cli/checkup.py": "names only, so that doctor can point at a misspelt variable",
     "workers/children.py": "hands the environment on to the stack's child processes",
     "training/mini/train.py": "sets the allocator's and OpenMP's own variables for the training processes",
 }
