@@ -149,7 +149,8 @@ def _from_phrase(body: str, form: AnswerForm | None) -> Extracted | None:
         return None
     rest = phrases[-1]["rest"].strip()
     letter = _LETTER.match(rest)
-    if letter is not None and (form is AnswerForm.choice or _is_explicit_letter(letter, rest)):
+    wanted = form is AnswerForm.choice and letter is not None and (letter[1] or (letter[2] or letter[3]).isupper())
+    if letter is not None and (wanted or _is_explicit_letter(letter, rest)):
         return Extracted(next(g for g in letter.groups() if g).upper(), "choice")
     if form is AnswerForm.choice:
         return None
@@ -187,7 +188,7 @@ def _short_answer(rest: str, form: AnswerForm | None) -> Extracted | None:
 
 def _from_ending(body: str, form: AnswerForm | None) -> Extracted | None:
     stripped = body.strip()
-    if not stripped:
+    if not stripped or r"\boxed" in stripped:  # a box that is empty or cut off is no answer
         return None
     last_line = stripped.rsplit("\n", 1)[-1].strip()
     if len(last_line) > 10 * MAX_PLAIN_CHARS:

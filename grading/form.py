@@ -36,7 +36,7 @@ def matches_form(answer: str, form: AnswerForm) -> bool:
         case AnswerForm.integer:
             return _is_integer(value)
         case AnswerForm.expression:
-            return not isinstance(value, Words)
+            return len(answer.split()) == 1 or not isinstance(parse_answer(answer), Words)
         case AnswerForm.set:
             return isinstance(value, Interval) or (
                 isinstance(value, Collection) and not any(isinstance(i, Words) for i in value.items)

@@ -304,10 +304,12 @@ def _read_list(text: str, form: AnswerForm | None, depth: int) -> Value | None:
 
 
 def _read_relation(text: str, form: AnswerForm | None, depth: int) -> Value | None:
-    operators = list(_RELATION.finditer(text))
+    flat = _blank_groups(text)  # the = in \\sum_{k=1} relates nothing
+    operators = list(_RELATION.finditer(flat))
     if not operators or len(operators) > 8:
         return None
-    sides = [s.strip() for s in _RELATION.split(text)]
+    edges = [0, *(edge for m in operators for edge in m.span()), len(text)]
+    sides = [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
     names = [m.group() for m in operators]
     if not all(sides):
         return None
@@ -334,6 +336,17 @@ def _read_relation(text: str, form: AnswerForm | None, depth: int) -> Value | No
         low, high = _parse(sides[0], form, depth + 1), _parse(sides[2], form, depth + 1)
         return Interval(low, high, names[0] in (r"\le", r"\ge"), names[1] in (r"\le", r"\ge"), sides[1])
     return None
+
+
+def _blank_groups(text: str) -> str:
+    """Same length, with everything inside brackets blanked."""
+    out: list[str] = []
+    depth = 0
+    for char in text:
+        depth -= char in ")]}" or char == SET_CLOSE
+        out.append(char if depth <= 0 else " ")
+        depth += char in "([{" or char == SET_OPEN
+    return "".join(out)
 
 
 def _half_line(sides: list[str], operator: str, form: AnswerForm | None, depth: int) -> Interval | None:
