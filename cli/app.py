@@ -1,9 +1,8 @@
 """The typer application. Commands import what they run only when they run, so that `--help` is quick."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from .. import __version__
@@ -27,14 +26,20 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """See `app`'s help."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"k2think {__version__}")
         raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """See `app`'s help."""
 
 
 app.command()(solve)
@@ -57,14 +62,18 @@ def _mount_training() -> None:
 _mount_training()
 
 
+_ClickError: Any = typer.BadParameter.__mro__[2]
+"""ClickException, by way of typer: newer ones carry a click of their own, whose errors are not the package click's."""
+
+
 def main() -> None:
     """Entry point: run a command, turn every designed error into one message, and exit."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         print("Aborted.", file=sys.stderr)
         sys.exit(Exit.ended)
-    except click.ClickException as exc:
+    except _ClickError as exc:
         exc.show()
         sys.exit(Exit.usage)
     except K2ThinkError as exc:
@@ -75,3 +84,11 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(Exit.failed)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_usage_error(exc: typer.exceptions.TyperException) -> None:
+    show = getattr(exc, "show", None)
+    if show is not None:
+        show()
+    else:
+        print(f"Error: {exc}", file=sys.stderr)
