@@ -66,7 +66,7 @@ def result_backend_url(settings: "Settings") -> str:
     """Return the Celery result backend that answers callers of the Celery door."""
     if settings.result_backend_url is not None:
         return settings.result_backend_url.get_secret_value()
-    return broker_url(settings).replace("redis+socket://", "socket://", 1)
+    return broker_url(settings)
 
 
 def broker_url(settings: "Settings") -> str:

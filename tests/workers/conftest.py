@@ -69,3 +69,4 @@ def simulated_up(start_up: Callable[..., RunningUp]) -> Iterator[SimulatedStack]
         asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        loop.close()
