@@ -89,23 +89,22 @@ def test_python_in_an_answer_is_never_evaluated(pool: SymbolicPool, tmp_path: ob
     assert not os.path.exists(target)
 
 
-def test_a_worker_killed_from_outside_once_is_replaced_twice_is_an_error() -> None:
+def test_a_pair_that_kills_two_workers_is_an_error() -> None:
     pool = SymbolicPool()
+    killed: set[int] = set()
     try:
-        assert pool.submit(r"\sqrt{8}", r"2\sqrt{2}", limit_s=20).result().equal
-        killed: set[int] = set()
         future = pool.submit(MINUTES, "x+1", limit_s=60)
         while not future.done():
             for pid in set(pool.pids()) - killed:
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
-        with pytest.raises(GradingError, match="died"):
+            time.sleep(0.05)
+        with pytest.raises(GradingError, match="died 2 times"):
             future.result()
-        assert len(killed) >= 2
-        assert pool.submit(r"\sqrt{8}", r"2\sqrt{2}", limit_s=20).result().equal
     finally:
         pool.close()
-    assert pool.pids() == [] or not any(map(_alive, pool.pids()))
+    assert len(killed) == 2
+    assert not any(map(_alive, killed))
 
 
 async def test_a_worker_that_cannot_start_is_an_error_for_rewards_and_a_separation_for_selection() -> None:
@@ -126,7 +125,8 @@ def test_a_closed_pool_refuses() -> None:
 
 
 async def test_cluster_keeps_contradictions_apart(pool: SymbolicPool) -> None:
-    assert await cluster(["5", "5 m", "5 s", "500 cm"], pool=pool) == [[0, 1, 3], [2]]
+    assert await cluster(["5", "5 m", "5 s"], pool=pool) == [[0, 1], [2]]
+    assert await cluster(["5 m", "5 s", "500 cm"], pool=pool) == [[0, 2], [1]]
     assert await cluster(["1/2", "0.5", r"\frac{\sqrt{4}}{4}", "2"], limit_s=20, pool=pool) == [[0, 1, 2], [3]]
     assert await cluster([], pool=pool) == []
 

@@ -25,8 +25,6 @@ FRAGMENTS = st.lists(
             "\\le",
             "\\text{",
             "\\pi",
-        ]
-        + [
             "\\begin{pmatrix}",
             "\\end{pmatrix}",
             "\\\\",
