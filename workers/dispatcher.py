@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 from kombu.connection import Connection
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from ..schemas.messages import Envelope, queue_of
@@ -79,7 +79,7 @@ class Dispatcher:
                 self._send_messages(connection, [item for item in batch if isinstance(item, Envelope)])
                 self._send_notices(client, [item for item in batch if isinstance(item, _Notice)])
                 self._outage.back()
-            except (OperationalError, redis.RedisError, OSError) as exc:
+            except (KombuError, redis.RedisError, OSError) as exc:
                 self._outage.lost(exc)
                 _close(connection, client)
                 connection = client = None
@@ -144,5 +144,5 @@ def _close(connection: Connection | None, client: redis.Redis | None) -> None:
         try:
             if resource is not None:
                 resource.close()
-        except (OperationalError, redis.RedisError, OSError):
+        except (KombuError, redis.RedisError, OSError):
             continue
