@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ..schemas.completion import CompletionRequest, Delta, Finish, StreamItem, TokenUsage
-from ..schemas.errors import BackendError, Overloaded, RateLimited, StreamBroken, Unreachable
+from ..schemas.errors import BackendError, Overloaded, RateLimited, Stalled, StreamBroken, Unreachable
 from ..schemas.settings import BackendSettings
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
@@ -153,7 +153,8 @@ class _Call:
             record.draft_acceptance = self._finish.draft_acceptance
             record.rate_limits = self._finish.rate_limits
             record.model = self._finish.model or record.model
-        elif self._deltas or self.error is None or isinstance(self.error, StreamBroken):
+        elif self._deltas or self.error is None or isinstance(self.error, StreamBroken | Stalled):
+            # Refused calls cost nothing; one that was begun has at least had its prompt read.
             counted = TokenUsage(prompt=estimate_prompt_tokens(self._request), completion=self._deltas)
             record.usage, record.usage_estimated = self._with_reasoning(counted), True
 

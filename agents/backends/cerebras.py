@@ -6,7 +6,7 @@ front, so it is always sent. Keep-alive comments are swallowed by the SDK: only 
 """
 
 import asyncio
-import importlib.util
+import importlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
@@ -39,8 +39,11 @@ class CerebrasBackend:
 
     def __init__(self, settings: BackendSettings, *, name: str) -> None:
         """Check the settings and that the SDK is installed. Raises ConfigurationError."""
-        if importlib.util.find_spec("cerebras") is None:
-            raise ConfigurationError(f"backend {name!r} needs Cerebras' SDK: pip install 'k2think[cerebras]'")
+        try:
+            # Here and not in the first call, whose time-out it would eat: importing the SDK takes about a second.
+            importlib.import_module("cerebras.cloud.sdk")
+        except ImportError as exc:
+            raise ConfigurationError(f"backend {name!r} needs Cerebras' SDK: pip install 'k2think[cerebras]'") from exc
         if settings.api_key is None or not settings.api_key.get_secret_value().strip():
             raise ConfigurationError(f"backend {name!r} needs a key: set {KEY_VARIABLE}")
         key = settings.api_key.get_secret_value().strip()
@@ -162,6 +165,8 @@ class CerebrasBackend:
         except TimeoutError as exc:
             raise Stalled(self.origin.say(f"silent {waited} for too long")) from exc
         except Exception as exc:
+            if self._closed:
+                raise StreamBroken(self.origin.say("was closed in this process")) from exc
             raise self._mapped(exc) from exc
 
     def _mapped(self, exc: Exception) -> Exception:
@@ -177,7 +182,7 @@ class CerebrasBackend:
             return MalformedResponse(origin.say(f"the response does not follow the protocol ({exc})"))
         if isinstance(exc, sdk.APITimeoutError | sdk.APIConnectionError):
             cause = exc.__cause__ or exc
-            return Unreachable(origin.say(f"cannot be reached ({cause or type(cause).__name__})"))
+            return Unreachable(origin.say(f"cannot be reached ({str(cause) or type(cause).__name__})"))
         if isinstance(exc, httpx.HTTPError | httpx.StreamError | OSError):
             return StreamBroken(origin.say(f"the connection broke ({str(exc) or type(exc).__name__})"))
         if isinstance(exc, sdk.APIError):

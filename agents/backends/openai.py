@@ -183,13 +183,21 @@ class OpenAIBackend:
                     headers=headers,
                     allow_redirects=False,
                 )
-        except aiohttp.ClientResponseError as exc:
-            raise MalformedResponse(origin.say(f"does not speak HTTP ({reason(exc)})")) from exc
-        except (aiohttp.ClientError, OSError) as exc:
-            if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientError):
-                raise Stalled(origin.say(f"no answer within {self._settings.first_token_timeout_s:g} s")) from exc
-            raise Unreachable(origin.say(f"cannot be reached ({reason(exc)})")) from exc
+        except (aiohttp.ClientError, OSError, RuntimeError) as exc:
+            raise self._not_answered(exc, origin) from exc
         return response
+
+    def _not_answered(self, exc: Exception, origin: Origin) -> Exception:
+        """Return the error for a request that got no response."""
+        if self._closed:
+            return StreamBroken(origin.say("was closed in this process"))
+        if isinstance(exc, aiohttp.ClientResponseError):
+            return MalformedResponse(origin.say(f"does not speak HTTP ({reason(exc)})"))
+        if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientError):
+            return Stalled(origin.say(f"no answer within {self._settings.first_token_timeout_s:g} s: no first token"))
+        if isinstance(exc, RuntimeError):
+            return exc
+        return Unreachable(origin.say(f"cannot be reached ({reason(exc)})"))
 
     async def _payloads(self, response: aiohttp.ClientResponse, *, due: float, origin: Origin) -> Payloads:
         kind = response.content_type

@@ -77,7 +77,7 @@ class Payloads:
             async with asyncio.timeout(DRAIN_S):
                 while await self._response.content.readany():
                     pass
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError, RuntimeError):
             return False
         return True
 
@@ -115,7 +115,8 @@ class _Deadline:
         except TimeoutError as expired:
             passed = asyncio.get_running_loop().time() - self._began
             raise Stalled(self._origin.say(f"silent for {passed:.1f} s {self._waited}")) from expired
-        if isinstance(exc, aiohttp.ClientError | OSError):
+        # aiohttp reports some closed connections as a bare RuntimeError.
+        if isinstance(exc, aiohttp.ClientError | OSError | RuntimeError):
             raise StreamBroken(self._origin.say(f"the connection broke ({reason(exc)})")) from exc
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,12 +36,12 @@ async def collect(backend: OpenVINOBackend, request: CompletionRequest) -> tuple
     return "".join(item.text for item in items[:-1] if isinstance(item, Delta)), items[-1]
 
 
-@pytest.fixture
-async def backend() -> AsyncGenerator[OpenVINOBackend, None]:
-    """The bundled model, closed at the end."""
+@pytest.fixture(scope="module")
+def backend() -> Iterator[OpenVINOBackend]:
+    """The bundled model, loaded once for all tests of this module."""
     made = OpenVINOBackend(BackendSettings(threads=1), name="openvino")
     yield made
-    await made.aclose()
+    asyncio.run(made.aclose())
 
 
 async def idle(backend: OpenVINOBackend) -> None:
@@ -176,20 +176,21 @@ async def test_a_schema_that_ends_the_engine_fails_alone_the_second_time(backend
     await running.aclose()
 
 
-async def test_closing_the_backend_ends_its_streams(backend: OpenVINOBackend) -> None:
+async def test_closing_the_backend_ends_its_streams() -> None:
     started = asyncio.Event()
+    ending = OpenVINOBackend(BackendSettings(threads=1), name="openvino")
 
     async def consume() -> None:
-        async for _ in backend.stream(ask(json_schema=LONG_SCHEMA)):
+        async for _ in ending.stream(ask(json_schema=LONG_SCHEMA)):
             started.set()
 
     task = asyncio.create_task(consume())
     await started.wait()
-    await backend.aclose()
+    await ending.aclose()
     with pytest.raises(StreamBroken, match="closed"):
         await task
     with pytest.raises(StreamBroken, match="closed"):
-        await collect(backend, ask())
+        await collect(ending, ask())
 
 
 async def test_an_engine_that_is_too_slow_stalls() -> None:

@@ -62,7 +62,7 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("package", "fields", "extra"),
     [
-        ("cerebras", {"backend": "cerebras", "model": "m", "api_key": "k"}, r"k2think\[cerebras\]"),
+        ("cerebras.cloud.sdk", {"backend": "cerebras", "model": "m", "api_key": "k"}, r"k2think\[cerebras\]"),
         ("openvino_genai", {"backend": "openvino"}, r"k2think\[embedded\]"),
     ],
 )
