@@ -6,7 +6,13 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """Immutable value that refuses unknown fields: what crosses a process border is understood in full or not at all."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        # A traceback in a log must not hold what people asked.
+        hide_input_in_errors=True,
+    )
 
 
 class Mutable(BaseModel):

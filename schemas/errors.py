@@ -22,6 +22,9 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
+_NAME_CHARS_MAX = 64
+_PROBLEMS_MAX = 10
+
 
 class K2ThinkError(Exception):
     """Base of all our errors. `str(error)` says what happened, why, and what to do."""
@@ -33,7 +36,7 @@ class K2ThinkError(Exception):
 class UserError(K2ThinkError):
     """Something that the caller can put right."""
 
-    code = "invalid_request"
+    code = "user_error"
 
 
 class InvalidRequest(UserError):
@@ -194,10 +197,13 @@ class SandboxUnavailable(GradingError):
 
 
 def explain(exc: ValidationError) -> str:
-    """Say in one line what is wrong with some input, without repeating the content."""
+    """Say in one line what is wrong with some input: at most ten problems, by field.
+
+    Values are never repeated, they may be private; names of fields are, cut to what can be read.
+    """
     problems: list[str] = []
     for error in exc.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(str(part) for part in error["loc"])
+        place = ".".join(str(part)[:_NAME_CHARS_MAX] for part in error["loc"])
         text = error["msg"].removeprefix("Value error, ")
         problems.append(f"{place}: {text}" if place else text)
-    return "; ".join(problems[:10])
+    return "; ".join(problems[:_PROBLEMS_MAX])

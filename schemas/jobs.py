@@ -122,9 +122,13 @@ class UsageReport(Frozen):
     """Everything paid for, at the moment when the result was written. The attempts' rows are the full ledger."""
 
     planner: TokenUsage = TokenUsage()
+    """The planner's tokens."""
     generator: TokenUsage = TokenUsage()
+    """The generators' tokens, all candidates together."""
     verifier: TokenUsage = TokenUsage()
+    """The verifier's tokens, all comparisons together."""
     safety: TokenUsage = TokenUsage()
+    """The guard model's tokens; none where rules alone screen."""
     total: TokenUsage = TokenUsage()
     """All agents together."""
     calls: dict[str, int] = {}

@@ -31,6 +31,7 @@ class ScreenInput(Frozen):
     """Ask the safety agent whether the request may be worked on."""
 
     kind: Literal["screen_input"] = "screen_input"
+    """Tag of this body in the union."""
     messages: tuple[ChatMessage, ...]
     """The conversation to screen, oldest first."""
 
@@ -39,6 +40,7 @@ class MakePlan(Frozen):
     """Ask the planner for key concepts and a short plan that does not give the answer away."""
 
     kind: Literal["make_plan"] = "make_plan"
+    """Tag of this body in the union."""
     messages: tuple[ChatMessage, ...]
     """The conversation; the last user turn is the problem."""
     candidate: int | None = None
@@ -53,6 +55,7 @@ class GenerateCandidate(Frozen):
     """Ask a generator for one candidate solution."""
 
     kind: Literal["generate_candidate"] = "generate_candidate"
+    """Tag of this body in the union."""
     messages: tuple[ChatMessage, ...]
     """The conversation; the last user turn is the problem."""
     candidate: int = Field(ge=0)
@@ -73,6 +76,7 @@ class ComparePair(Frozen):
     """Ask the verifier which of two answers is better. `first` is shown first."""
 
     kind: Literal["compare_pair"] = "compare_pair"
+    """Tag of this body in the union."""
     messages: tuple[ChatMessage, ...]
     """The conversation; the last user turn is the problem."""
     first: int
@@ -93,6 +97,7 @@ class ScreenOutput(Frozen):
     """Ask the safety agent whether the answer, the reasoning and the plan may be shown."""
 
     kind: Literal["screen_output"] = "screen_output"
+    """Tag of this body in the union."""
     messages: tuple[ChatMessage, ...]
     """The conversation that the answer belongs to."""
     candidate: int
@@ -129,7 +134,7 @@ class Envelope(Frozen):
     """Owner of the job."""
     priority: Priority = Priority.interactive
     """Queue priority."""
-    deadline: float | None = None
+    deadline: float | None = Field(default=None, allow_inf_nan=False)
     """Unix time in seconds at which the job expires; None = never."""
     traceparent: str | None = None
     """W3C trace context of the submitter; None = not traced."""

@@ -22,6 +22,7 @@ class Screened(Frozen):
     """The safety agent's result."""
 
     kind: Literal["screened"] = "screened"
+    """Tag of this result in the union."""
     verdict: ScreenVerdict
     """safe, unsafe, or error."""
     category: str | None = None
@@ -34,6 +35,7 @@ class Planned(Frozen):
     """The planner's result."""
 
     kind: Literal["planned"] = "planned"
+    """Tag of this result in the union."""
     plan: str | None
     """The plan; None = the planner had none to give (the job goes on without)."""
     topics: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ class Candidate(Frozen):
     """The generator's result."""
 
     kind: Literal["candidate"] = "candidate"
+    """Tag of this result in the union."""
     index: int
     """Index of the candidate, 0..n-1."""
     content: str
@@ -85,6 +88,7 @@ class Compared(Frozen):
     """The verifier's result for one pair in one order."""
 
     kind: Literal["compared"] = "compared"
+    """Tag of this result in the union."""
     first: int
     """Index of the candidate shown first."""
     second: int

@@ -107,8 +107,10 @@ class Policy(Frozen):
             return value
         given = cast(dict[str, Any], value)
         preset = given.get("preset", "default")
-        if preset not in _PRESETS:
-            raise ValueError(f"unknown policy {preset!r}: choose one of {', '.join(sorted(_PRESETS))}")
+        if not isinstance(preset, str) or preset not in _PRESETS:
+            raise ValueError(
+                f"preset: unknown policy {str(preset)[:40]!r}; choose one of {', '.join(sorted(_PRESETS))}"
+            )
         return {**_PRESETS[preset], **given}
 
     @field_validator("priority", mode="before")
@@ -116,4 +118,6 @@ class Policy(Frozen):
     def _priority_by_name(cls, value: Any) -> Any:
         if isinstance(value, str) and value in Priority.__members__:
             return Priority[value]
+        if isinstance(value, str) and not value.isdecimal():
+            raise ValueError(f"unknown priority {value[:40]!r}; choose one of {', '.join(Priority.__members__)}")
         return value

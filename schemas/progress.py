@@ -12,11 +12,15 @@ class JobView:
     """A job as the state machine sees it. Times are Unix times in seconds."""
 
     job_id: str
+    """UUIDv7 of the job."""
     tenant: str
+    """Owner of the job."""
     status: JobStatus
+    """State."""
     request: SolveRequest
     """As accepted, with every None of the policy that depends on settings resolved."""
     created_at: float
+    """Of the acceptance."""
     started_at: float | None
     """First claim of any step; None = not yet."""
     steps: dict[str, StepView] = field(default_factory=dict[str, StepView])

@@ -3,13 +3,14 @@
 `.env.example` documents every variable; a test holds the two together.
 """
 
+import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from .errors import ConfigurationError
 from .messages import AgentKind
@@ -34,7 +35,14 @@ class BackendKind(StrEnum):
 class BackendSettings(BaseModel):
     """One model backend."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        frozen=True,
+        allow_inf_nan=False,
+        # A traceback must not hold keys and passwords.
+        hide_input_in_errors=True,
+    )
 
     backend: BackendKind = BackendKind.openvino
     """Kind of backend."""
@@ -93,9 +101,13 @@ class Settings(BaseSettings):
         env_prefix="K2THINK_",
         env_nested_delimiter="__",
         env_file=".env",
+        # Compose files hand down what is not set as an empty text.
+        env_ignore_empty=True,
         extra="ignore",
         use_attribute_docstrings=True,
         frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(default_factory=_data_dir)
@@ -213,12 +225,26 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as exc:
         raise ConfigurationError(_explain(exc)) from exc
+    except SettingsError as exc:
+        # The field's name is in the message only.
+        field = re.search(r'field "(\w+)"', str(exc))
+        variable = _variable((field[1],)) if field else "a variable"
+        raise ConfigurationError(f"{variable}: not valid JSON ({exc.__cause__ or exc})") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"the file .env cannot be read: {exc}") from exc
 
 
 def _explain(exc: ValidationError) -> str:
     lines: list[str] = []
-    for error in exc.errors(include_url=False, include_input=False):
-        place = "__".join(str(part) for part in error["loc"]).upper()
+    for error in exc.errors(include_url=False, include_input=False, include_context=False):
         text = error["msg"].removeprefix("Value error, ")
-        lines.append(f"K2THINK_{place}: {text}" if place else text)
+        lines.append(f"{_variable(error['loc'])}: {text}" if error["loc"] else text)
     return "\n".join(lines)
+
+
+def _variable(place: tuple[str | int, ...]) -> str:
+    """Name the variable that sets the field at this place; inside K2THINK_BACKENDS also the place in its JSON."""
+    first, *rest = (str(part) for part in place)
+    if first == "backends" and rest:
+        return f"K2THINK_BACKENDS: {'.'.join(part for part in rest if part != '[key]')}"
+    return "K2THINK_" + "__".join((first, *rest)).upper()

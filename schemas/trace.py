@@ -103,7 +103,7 @@ class StepTrace(Frozen):
     status: StepStatus
     """State."""
     created_at: float
-    """Unix time in seconds."""
+    """Unix time in seconds of its creation."""
     finished_at: float | None
     """Unix time in seconds; None = not yet."""
     result: dict[str, Any] | None
@@ -147,10 +147,13 @@ class JobSummary(Frozen):
     """A job as lists show it."""
 
     job_id: str
+    """UUIDv7 of the job."""
     tenant: str
+    """Owner of the job."""
     status: JobStatus
+    """State."""
     created_at: float
-    """Unix time in seconds."""
+    """Unix time in seconds of its acceptance."""
     finished_at: float | None
     """Unix time in seconds; None = not finished."""
     problem: str
@@ -165,10 +168,13 @@ class JobTrace(Frozen):
     """Everything about a job."""
 
     job_id: str
+    """UUIDv7 of the job."""
     tenant: str
+    """Owner of the job."""
     status: JobStatus
+    """State."""
     created_at: float
-    """Unix time in seconds."""
+    """Unix time in seconds of its acceptance."""
     started_at: float | None
     """Unix time in seconds of the first claim; None = not yet."""
     finished_at: float | None
