@@ -110,11 +110,10 @@ def _finish(job: JobView, now: float) -> Decision | None:
         return _create(job, _screen_output(job, winner), cancel=unwanted)
     if not screening.status.final:
         return _wait(job)
-    selection = report(choice.method, field, choice.groups, winner.index, choice.tournament.comparisons)
     withheld = _withheld(screening, "the answer")
-    if withheld is not None and withheld.ending is not None:
-        ending = withheld.ending
-        return Decision(ending=Ending(ending.status, winner=winner.index, selection=selection, error=ending.error))
+    if withheld is not None:
+        return withheld  # without the selection: the judge's reasons quote what is withheld
+    selection = report(choice.method, field, choice.groups, winner.index, choice.tournament.comparisons)
     return Decision(ending=Ending(JobStatus.succeeded, winner=winner.index, selection=selection))
 
 
