@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 _NAME_CHARS_MAX = 64
 _PROBLEMS_MAX = 10
+_TEXT_CHARS_MAX = 300
 
 
 class K2ThinkError(Exception):
@@ -199,11 +200,11 @@ class SandboxUnavailable(GradingError):
 def explain(exc: ValidationError) -> str:
     """Say in one line what is wrong with some input: at most ten problems, by field.
 
-    Values are never repeated, they may be private; names of fields are, cut to what can be read.
+    Content is never repeated, it may be private; names are (of fields, kinds, policies), cut to what can be read.
     """
     problems: list[str] = []
     for error in exc.errors(include_url=False, include_input=False, include_context=False):
         place = ".".join(str(part)[:_NAME_CHARS_MAX] for part in error["loc"])
-        text = error["msg"].removeprefix("Value error, ")
+        text = error["msg"].removeprefix("Value error, ")[:_TEXT_CHARS_MAX]
         problems.append(f"{place}: {text}" if place else text)
     return "; ".join(problems[:_PROBLEMS_MAX])

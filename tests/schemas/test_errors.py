@@ -153,3 +153,4 @@ def test_explain_stays_short_whatever_comes() -> None:
     assert len(text) < 2_000
     assert len(explained(Policy, {"preset": "x" * 100_000})) < 200
     assert len(explained(Policy, {"priority": "x" * 100_000})) < 200
+    assert len(explained(Envelope, {"body": {"kind": "x" * 100_000}})) < 1_000
