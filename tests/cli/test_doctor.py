@@ -1,0 +1,112 @@
+"""`k2think doctor`: finds what is wrong, says how to mend it, shows no secrets."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from harness.cli import Cli
+from k2think.cli.checkup import check_data_dir, known_variables
+from k2think.cli.checkup_run import public_url, shown_settings
+from k2think.schemas.settings import read_settings
+
+pytestmark = pytest.mark.timeout(400)  # a guard against hanging, for machines that are busy with other things
+
+
+def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in report["checks"]}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_with_nothing_configured_all_is_well_and_nothing_is_made(cli: Cli) -> None:
+    done = cli.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "k2think-mini" in done.stdout
+    assert "✗" not in done.stdout
+    assert not (cli.folder / "data").exists()
+
+
+def test_a_served_model_is_found_once_for_all_roles(simulated_cli: Cli) -> None:
+    checks = by_name(simulated_cli.json("doctor"))
+    check = checks["planner, generator, verifier"]
+    assert check["state"] == "ok"
+    assert "simulated" in check["detail"]
+
+
+def test_what_is_wrong_is_told_with_its_mending_and_secrets_are_hidden(cli: Cli) -> None:
+    port = free_port()
+    key, password = "sk-very-secret-key-123456", "hunter2-password"
+    report = cli.json(
+        "doctor",
+        K2THINK_GENERATOR__BACKEND="openai",
+        K2THINK_GENERATOR__BASE_URL=f"http://127.0.0.1:{port}/v1",
+        K2THINK_GENERATOR__MODEL="some-model",
+        K2THINK_GENERATOR__API_KEY=key,
+        K2THINK_GENERATOR__CONNECT_RETRIES="0",
+        K2THINK_VERIFIER__BACKEND="openvino",
+        K2THINK_VERIFIER__MODEL="/no/such/model",
+        K2THINK_BROKER_URL=f"redis://user:{password}@127.0.0.1:{port}/0",
+        K2THINK_GENERATR__MODEL="typo",
+        CEREBRAS_API_KEY="csk-also-secret-abcdef",
+    )
+    checks = by_name(report)
+    assert report["healthy"] is False
+    assert checks["planner, generator"]["state"] == "bad"
+    assert str(port) in checks["planner, generator"]["detail"]
+    assert checks["planner, generator"]["fix"]
+    assert "/no/such/model" in checks["verifier"]["detail"]
+    assert checks["redis"]["state"] == "bad"
+    assert "K2THINK_GENERATOR__MODEL" in checks["variable K2THINK_GENERATR__MODEL"]["fix"]
+    assert report["settings"]["K2THINK_GENERATOR__API_KEY"] == "***"
+    for secret in (key, password, "csk-also-secret"):
+        assert secret not in json.dumps(report)
+
+
+def test_settings_that_cannot_be_read_are_told_and_the_rest_is_checked(cli: Cli) -> None:
+    done = cli.run("doctor", "--json", K2THINK_LEASE_S="soon", K2THINK_GENERATOR__BACKEND="gpt")
+    assert done.returncode == 1
+    checks = by_name(json.loads(done.stdout))
+    assert "K2THINK_LEASE_S" in checks["settings"]["detail"]
+    assert checks["versions"]["state"] == "ok"
+
+
+def test_a_redis_that_may_evict_is_looked_at(cli: Cli, redis_server: Any) -> None:
+    client = redis.Redis(unix_socket_path=str(redis_server.socket))
+    for policy, state in (("noeviction", "ok"), ("allkeys-lru", "warning")):
+        client.config_set("maxmemory-policy", policy)
+        check = by_name(cli.json("doctor", K2THINK_BROKER_URL=redis_server.url))["redis"]
+        assert check["state"] == state
+        assert policy in check["detail"]
+    client.close()
+
+
+def test_a_data_folder_that_cannot_be_and_one_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("K2THINK_DATA_DIR", str(tmp_path / "file" / "data"))
+    assert check_data_dir(read_settings(), space_min_bytes=0).state == "bad"
+    monkeypatch.setenv("K2THINK_DATA_DIR", str(tmp_path))
+    assert check_data_dir(read_settings(), space_min_bytes=2**62).state == "bad"
+    assert check_data_dir(read_settings(), space_min_bytes=0).state == "ok"
+
+
+def test_known_variables_are_those_of_the_settings() -> None:
+    known = known_variables()
+    assert {"K2THINK_DATA_DIR", "K2THINK_SAFETY__API_KEY", "K2THINK_BACKENDS", "CEREBRAS_API_KEY"} <= set(known)
+    assert "K2THINK_CEREBRAS_API_KEY" not in known
+
+
+def test_urls_are_shown_without_what_is_secret_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert public_url("redis://me:pw@host:1/0?password=x") == "redis://***@host:1/0"
+    assert public_url("http://host:8000/v1") == "http://host:8000/v1"
+    monkeypatch.setenv("K2THINK_BACKENDS", '{"fast": {"backend": "openai", "model": "m", "api_key": "sk-secret"}}')
+    monkeypatch.setenv("K2THINK_DATABASE_URL", "postgresql://me:pw@host/name")
+    shown = shown_settings(read_settings())
+    assert "sk-secret" not in json.dumps(shown)
+    assert "pw" not in shown["K2THINK_DATABASE_URL"]
