@@ -34,7 +34,7 @@ def mini(
         "k2think-mini-run"
     ),
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
-    tokens: Annotated[int, typer.Option(min=1, help="Training budget in tokens, padding included.")] = 18_000_000,
+    tokens: Annotated[int, typer.Option(min=1, help="Training budget in tokens, padding included.")] = 24_000_000,
     threads: Annotated[
         int, typer.Option(min=1, max=64, help="Training processes of one thread each; another number, other weights.")
     ] = 2,
@@ -70,7 +70,7 @@ def mini_convert(
 @app.command(name="mini-eval")
 def mini_eval(
     model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="OpenVINO model folder.")],
-    per_family: Annotated[int, typer.Option(min=1, help="Fresh problems of each of the eight families.")] = 125,
+    per_family: Annotated[int, typer.Option(min=1, help="Fresh problems of each of the eight families.")] = 140,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
     write: Annotated[
         bool, typer.Option(help="Also write evaluation.json and the figures of README.md in the folder.")

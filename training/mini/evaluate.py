@@ -23,6 +23,8 @@ from .refusals import OUTSIDE_PROMPTS
 SEED = 20_250
 SAMPLES = 3
 """Samples a problem: the first is the single sample, all of them vote."""
+DRAWS_IN_VAIN = 400
+"""A family counts as exhausted after so many draws without a new problem."""
 Z_95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -73,14 +75,17 @@ def majority(answers: list[str | None]) -> str | None:
 
 
 def fresh_problems(per_family: int, *, seed: int = SEED) -> list[Problem]:
-    """``per_family`` different held-out problems of every family."""
+    """``per_family`` different held-out problems of every family, fewer where the family has fewer (divisors: 29)."""
     rng = random.Random(seed)
     problems: list[Problem] = []
     for name in FAMILIES:
         seen: set[str] = set()
-        while len(seen) < per_family:
+        in_vain = 0
+        while len(seen) < per_family and in_vain < DRAWS_IN_VAIN:
             problem = draw_problem(rng, name, held_out=True)
+            in_vain += 1
             if repr(problem.key) not in seen:
+                in_vain = 0
                 seen.add(repr(problem.key))
                 problems.append(problem)
     return problems
@@ -174,7 +179,7 @@ def measure_judging(engine: FolderEngine, problems: list[Problem]) -> dict[str, 
     }
 
 
-def evaluate(folder: Path, *, per_family: int = 125, threads: int = 1) -> dict[str, Any]:
+def evaluate(folder: Path, *, per_family: int = 140, threads: int = 1) -> dict[str, Any]:
     """The figures of the model card, from ``per_family`` problems of each of the eight families."""
     engine = FolderEngine(folder, threads=threads)
     problems = fresh_problems(per_family)

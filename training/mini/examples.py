@@ -39,6 +39,8 @@ FAMILY_WEIGHTS = {
     "robot": 1.0,
 }
 """How often each family is drawn."""
+SECOND_WEIGHTS = {**dict.fromkeys(FAMILY_WEIGHTS, 0.6), "arithmetic": 1.0, "ordering": 1.8, "logic": 1.8, "table": 6.0}
+"""The same for the second stage of training."""
 PLANNED_SHARE = 0.5
 """Share of the solve examples with a plan in front."""
 WRONG_PLAN_SHARE = 0.06
@@ -136,7 +138,12 @@ def _roughen(rng: random.Random, text: str) -> str:
 
 
 def draw_example(
-    rng: random.Random, *, held_out: bool = False, role: str | None = None, family: str | None = None
+    rng: random.Random,
+    *,
+    held_out: bool = False,
+    role: str | None = None,
+    family: str | None = None,
+    weights: dict[str, float] = FAMILY_WEIGHTS,
 ) -> Example:
     """One example; ``role`` and ``family`` are drawn by their shares unless given."""
     role = role or rng.choices(list(ROLE_SHARES), list(ROLE_SHARES.values()))[0]
@@ -146,7 +153,7 @@ def draw_example(
             return Example(encode_prompt(plan_prompt(text)), encode_completion(f"{ANSWER}{END_ANSWER}{EOS}"))
         plan = pick(rng, PLAN_LINES) if chance(rng, 0.05) else None
         return Example(encode_prompt(solve_prompt(text, plan)), encode_completion(REFUSAL + EOS))
-    family = family or rng.choices(list(FAMILY_WEIGHTS), list(FAMILY_WEIGHTS.values()))[0]
+    family = family or rng.choices(list(weights), list(weights.values()))[0]
     problem = draw_problem(rng, family, held_out=held_out)
     text = _roughen(rng, problem.text)
     if role == "plan":

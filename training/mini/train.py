@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch import multiprocessing as processes
 from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn import functional
 
-from .examples import FAMILY_WEIGHTS, Example, draw_example
+from .examples import FAMILY_WEIGHTS, SECOND_WEIGHTS, Example, draw_example
 from .model import MiniModel, ModelConfig
 from .tokens import VOCABULARY
 
@@ -39,7 +40,6 @@ BUCKET_TOKENS = 8
 """Sequences are padded to a multiple of this, so that few distinct shapes occur."""
 POOL_BATCHES = 24
 """Examples for about so many batches are drawn at once and shuffled by batch."""
-PEAK_RATE = 2.5e-3
 WARM_UP_STEPS = 100
 FINAL_RATE_SHARE = 0.05
 BETAS = (0.9, 0.98)
@@ -55,6 +55,28 @@ WAIT_S = 600.0
 """A worker gives up when another has not finished its step within this time."""
 IGNORED = -100
 
+Steps = tuple[int, int]
+"""Optimiser steps since the start of the run and since the start of the stage."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run with its own mixture and its own rise and fall of the learning rate."""
+
+    share: float
+    """Share of the token budget, 0..1."""
+    peak_rate: float
+    """Highest learning rate."""
+    weights: dict[str, float]
+    """How often each family is drawn."""
+
+
+STAGES = (
+    Stage(0.75, 2.5e-3, FAMILY_WEIGHTS),
+    # Finding a row by its name is learnt last, so the second stage is mostly tables.
+    Stage(0.25, 1.5e-3, SECOND_WEIGHTS),
+)
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -64,7 +86,7 @@ class TrainingPlan:
     """Folder for metrics, curve and checkpoints."""
     seed: int = 1
     """Seed of weights and data."""
-    tokens: int = 15_000_000
+    tokens: int = 24_000_000
     """Budget in tokens over all workers, padding included."""
     workers: int = 2
     """Processes, one thread each. Another number gives other weights."""
@@ -118,10 +140,10 @@ def completion_scores(model: MiniModel, inputs: Tensor, targets: Tensor) -> tupl
     return functional.linear(hidden, model.embedding.weight), targets.reshape(-1)[counted]
 
 
-def learning_rate(step: int, done: float) -> float:
-    """Linear warm-up, then a cosine down to ``FINAL_RATE_SHARE`` of the peak; ``done`` is the share of the run in 0..1."""
+def learning_rate(peak: float, step: int, done: float) -> float:
+    """Linear warm-up, then a cosine down to ``FINAL_RATE_SHARE`` of ``peak``; ``done`` is the share of the stage in 0..1."""
     cosine = FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * cosine
+    return peak * min(1.0, (step + 1) / WARM_UP_STEPS) * cosine
 
 
 def probe_set() -> dict[str, list[Example]]:
@@ -160,15 +182,15 @@ def _optimizer(model: MiniModel) -> torch.optim.AdamW:
     decayed = [p for name, p in model.named_parameters() if p.dim() > 1 and not name.startswith("embedding")]
     plain = [p for name, p in model.named_parameters() if p.dim() <= 1 or name.startswith("embedding")]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=BETAS, fused=True)
+    return torch.optim.AdamW(groups, lr=STAGES[0].peak_rate, betas=BETAS, fused=True)
 
 
-def save_checkpoint(path: Path, model: MiniModel, optimizer: torch.optim.Optimizer, step: int, tokens: int) -> None:
+def save_checkpoint(path: Path, model: MiniModel, optimizer: torch.optim.Optimizer, steps: Steps, tokens: int) -> None:
     """Writes a checkpoint; a kill in the middle leaves the former one."""
     state = {"config": asdict(model.config), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    partial = path.with_suffix(".partial")
-    torch.save({**state, "step": step, "tokens": tokens}, partial)
-    partial.replace(path)
+    unfinished = path.with_suffix(".partial")
+    torch.save({**state, "step": steps[0], "stage_step": steps[1], "tokens": tokens}, unfinished)
+    unfinished.replace(path)
 
 
 def load_model(path: Path) -> MiniModel:
@@ -185,21 +207,31 @@ def _work(rank: int, plan: TrainingPlan, gradients: Tensor, barrier: Any) -> Non
     model = MiniModel(ModelConfig(vocabulary=len(VOCABULARY)))
     optimizer = _optimizer(model)
     checkpoint = plan.out / "checkpoint.pt"
-    step = tokens = 0
+    step = stage_step = tokens = 0
     if plan.resume and checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        step, tokens = state["step"], state["tokens"]
-    # A resumed run sees other examples than an uninterrupted one; the starting point is part of the seed.
-    batches = Batches(random.Random(f"{plan.seed}/{rank}/{tokens}"))
+        step, stage_step, tokens = state["step"], state.get("stage_step", 0), state["tokens"]
     journal = _Journal(plan, tokens) if rank == 0 else None
     parameters = list(model.parameters())
+    current, start, end, batches = -1, 0.0, 0.0, None
     while tokens < plan.tokens:
-        done = tokens / plan.tokens
-        batch_tokens = BATCH_TOKENS // 2 if done < EARLY_SHARE else BATCH_TOKENS
+        while tokens >= end and current + 1 < len(STAGES):
+            current, start = current + 1, end
+            end = start + STAGES[current].share * plan.tokens
+            batches = None
+        stage = STAGES[current]
+        if batches is None:
+            # Each stage, and each resumed run, begins a stream of its own: where it begins is part of the seed.
+            stage_step = stage_step if tokens > start + BATCH_TOKENS * plan.workers else 0
+            batches = Batches(
+                random.Random(f"{plan.seed}/{rank}/{tokens}"), partial(draw_example, weights=stage.weights)
+            )
+        done = (tokens - start) / (end - start)
+        batch_tokens = BATCH_TOKENS // 2 if current == 0 and done < EARLY_SHARE else BATCH_TOKENS
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, done)
+            group["lr"] = learning_rate(stage.peak_rate, stage_step, done)
         inputs, targets = batches.next(batch_tokens)
         loss = functional.cross_entropy(*completion_scores(model, inputs, targets))
         model.zero_grad(set_to_none=True)
@@ -215,11 +247,12 @@ def _work(rank: int, plan: TrainingPlan, gradients: Tensor, barrier: Any) -> Non
         torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimizer.step()
         step += 1
+        stage_step += 1
         before, tokens = tokens, tokens + batch_tokens * plan.workers
         if journal is not None:
-            journal.after_step(model, optimizer, step, before, tokens, loss.item())
+            journal.after_step(model, optimizer, (step, stage_step), before, tokens, loss.item())
     if journal is not None:
-        journal.finish(model, optimizer, step, tokens)
+        journal.finish(model, optimizer, (step, stage_step), tokens)
 
 
 class _Journal:
@@ -235,7 +268,7 @@ class _Journal:
             self._path.unlink(missing_ok=True)
 
     def after_step(
-        self, model: MiniModel, optimizer: torch.optim.Optimizer, step: int, before: int, tokens: int, loss: float
+        self, model: MiniModel, optimizer: torch.optim.Optimizer, steps: Steps, before: int, tokens: int, loss: float
     ) -> None:
         self._loss = loss if self._loss is None else 0.97 * self._loss + 0.03 * loss
 
@@ -243,15 +276,15 @@ class _Journal:
             return before // every != tokens // every
 
         if crossed(LOG_EVERY_TOKENS):
-            self._write(step, tokens, {})
+            self._write(steps[0], tokens, {})
         if crossed(PROBE_EVERY_TOKENS):
-            self._write(step, tokens, {"probe": probe(model, self._sets)})
+            self._write(steps[0], tokens, {"probe": probe(model, self._sets)})
         if crossed(CHECKPOINT_EVERY_TOKENS):
-            save_checkpoint(self._plan.out / "checkpoint.pt", model, optimizer, step, tokens)
+            save_checkpoint(self._plan.out / "checkpoint.pt", model, optimizer, steps, tokens)
 
-    def finish(self, model: MiniModel, optimizer: torch.optim.Optimizer, step: int, tokens: int) -> None:
-        self._write(step, tokens, {"probe": probe(model, self._sets), "final": True})
-        save_checkpoint(self._plan.out / "checkpoint.pt", model, optimizer, step, tokens)
+    def finish(self, model: MiniModel, optimizer: torch.optim.Optimizer, steps: Steps, tokens: int) -> None:
+        self._write(steps[0], tokens, {"probe": probe(model, self._sets), "final": True})
+        save_checkpoint(self._plan.out / "checkpoint.pt", model, optimizer, steps, tokens)
 
     def _write(self, step: int, tokens: int, extra: dict[str, Any]) -> None:
         wall = time.monotonic() - self._start
