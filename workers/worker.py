@@ -1,6 +1,7 @@
 """`k2think worker ROLE` and `k2think sweeper`: the processes that operators run and scale."""
 
 import asyncio
+import resource
 import signal
 import time
 import warnings
@@ -25,6 +26,7 @@ from .runtime import Runtime
 from .sweeper import Sweeper
 from .tasks import register_door, register_steps
 
+FILES_WANTED = 65_536
 ROLES = ("planner", "generator", "verifier", "safety", "intake", "all")
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,8 +37,9 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     Raises ConfigurationError and SchemaMismatch before anything is started. Waits for the database and for Redis.
     """
     configure_logs(settings, role=role)
-    wait_for_schema(settings)
+    _allow_many_streams()
     app = create_app(settings, queues=role_queues(role, backend=backend))
+    wait_for_schema(settings)
     runtime = Runtime(settings, role=role, backend=backend)
     if role != "intake":
         register_steps(app, runtime.runner)
@@ -61,6 +64,7 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
 def run_sweeper(settings: Settings) -> int:
     """Run a sweeper until SIGTERM or SIGINT."""
     configure_logs(settings, role="sweeper")
+    broker_url(settings)
     wait_for_schema(settings)
     return asyncio.run(_sweep(settings))
 
@@ -96,6 +100,14 @@ def wait_for_schema(settings: Settings) -> None:
         else:
             outage.back()
             return
+
+
+def _allow_many_streams() -> None:
+    """A thousand streams need more file descriptors than the usual soft limit of 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_our_logging(**_: object) -> None:

@@ -10,6 +10,8 @@ from .replies import ReasoningField
 from .responders import SolvingResponder
 from .server import SimulatedServer
 
+USAGE_EXIT_CODE = 2
+
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -72,5 +74,15 @@ async def serve(options: argparse.Namespace) -> None:
         await stopped.wait()
 
 
+def main() -> None:
+    """Entry point."""
+    options = _options(sys.argv[1:])
+    try:
+        asyncio.run(serve(options))
+    except OSError as exc:
+        print(f"Error: cannot listen on {options.host} port {options.port}: {exc.strerror}", file=sys.stderr)
+        sys.exit(USAGE_EXIT_CODE)
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(_options(sys.argv[1:])))
+    main()
