@@ -6,6 +6,8 @@ import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import maybe_shutdown
 
+from .outage import REDIS, outage_of
+
 RECONNECT_STEP_S = 0.2
 RECONNECT_MAX_S = 1.0
 log = structlog.stdlib.get_logger(__name__)
@@ -16,15 +18,10 @@ class Consumer(CeleryConsumer):
 
     def ensure_connected(self, conn: Any) -> Any:
         """Wait for Redis as long as it takes; Celery's own way waits up to 30 s between tries and logs each one."""
-        lost = False
+        outage = outage_of(REDIS)
 
         def on_error(exc: BaseException, interval: float) -> None:
-            nonlocal lost
-            if not lost:
-                lost = True
-                log.warning(
-                    "redis_unavailable", reason=str(exc), hint="waiting; work goes on by itself when Redis is back"
-                )
+            outage.lost(exc)
 
         connected = conn.ensure_connection(
             on_error,
@@ -34,8 +31,7 @@ class Consumer(CeleryConsumer):
             RECONNECT_MAX_S,
             callback=maybe_shutdown,
         )
-        if lost:
-            log.info("redis_back")
+        outage.back()
         self.first_connection_attempt = False
         return connected
 

@@ -20,7 +20,7 @@ from ..schemas.progress import JobView
 from ..store.database import Database
 from ..store.jobs import Applied, apply_decision, load_job, mark_replied, request_cancel, save_equivalences
 from .dispatcher import Dispatcher
-from .outage import Outage, patiently
+from .outage import DATABASE, REPLIES, outage_of, patiently
 from .replies import Replies
 
 Change = Callable[[Connection], bool]
@@ -45,8 +45,8 @@ class Coordinator:
         self.dispatcher = dispatcher
         self._replies = replies
         self._reply_thread = ThreadPoolExecutor(1, thread_name_prefix="k2think-replies")
-        self._outage = Outage("database")
-        self._reply_outage = Outage("result backend")
+        self._outage = outage_of(DATABASE)
+        self._reply_outage = outage_of(REPLIES)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def advance(self, job_id: str, change: Change | None = None) -> bool:

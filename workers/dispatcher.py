@@ -16,7 +16,7 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from ..schemas.messages import Envelope, queue_of
-from .outage import Outage
+from .outage import REDIS, outage_of
 from .queues import CANCEL_CHANNEL, PRIORITY_STEPS, client_url, job_channel, task_of_queue
 
 BATCH_MAX = 500
@@ -38,7 +38,7 @@ class Dispatcher:
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
         self._waiting: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._outage = Outage("redis")
+        self._outage = outage_of(REDIS)
         self._thread = threading.Thread(target=self._main, name="k2think-dispatcher", daemon=True)
         self._thread.start()
 

@@ -17,7 +17,7 @@ import structlog
 from ..schemas.trace import AttemptOutcome
 from ..store.database import Database
 from ..store.steps import Claim, heartbeat
-from .outage import Outage, patiently
+from .outage import DATABASE, REDIS, outage_of, patiently
 from .queues import CANCEL_CHANNEL, client_url
 
 RESUBSCRIBE_S = 0.2
@@ -63,8 +63,8 @@ class Leases:
         self._running: set[Work] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._outage = Outage("database")
-        self._redis_outage = Outage("redis cancel channel")
+        self._outage = outage_of(DATABASE)
+        self._redis_outage = outage_of(REDIS)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:

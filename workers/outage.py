@@ -3,12 +3,16 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TypeVar
 
 import structlog
 
 from ..schemas.errors import BrokerUnavailable, StoreFull, StoreUnavailable
 
+DATABASE = "database"
+REDIS = "redis"
+REPLIES = "result backend"
 WAIT_FIRST_S = 0.1
 WAIT_MAX_S = 2.0
 T = TypeVar("T")
@@ -16,7 +20,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Outage:
-    """Keeps one service's state, so that its loss and its return are each logged once per process."""
+    """Keeps one service's state, so that its loss and its return are each logged once per process (see `outage_of`)."""
 
     def __init__(self, service: str) -> None:
         self.service = service
@@ -34,6 +38,12 @@ class Outage:
         if self._lost:
             self._lost = False
             log.info("service_back", service=self.service)
+
+
+@cache
+def outage_of(service: str) -> Outage:
+    """Return the one state of a service that all parts of this process share."""
+    return Outage(service)
 
 
 async def patiently(outage: Outage, call: Callable[[], Awaitable[T]]) -> T:

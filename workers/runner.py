@@ -33,7 +33,7 @@ from ..store.steps import Claim, claim_step, drop_step, fail_step, finish_step
 from .backends import BackendPool
 from .coordinator import Coordinator
 from .leases import Leases, Stopped, Work
-from .outage import Outage, patiently
+from .outage import DATABASE, outage_of, patiently
 
 BACKOFF_MAX_S = 60.0
 log = structlog.stdlib.get_logger(__name__)
@@ -51,7 +51,7 @@ class StepRunner:
         self._leases = leases
         self._backends = backends
         self._worker = worker
-        self._outage = Outage("database")
+        self._outage = outage_of(DATABASE)
 
     async def run(self, message: Any, *, acknowledge: Callable[[], None]) -> None:
         """Handle one message. Never raises for what the message or the agent does."""

@@ -17,7 +17,7 @@ from ..schemas.settings import Settings
 from ..store.jobs import unreplied
 from ..store.sweep import attached_jobs, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
 from .coordinator import Coordinator
-from .outage import Outage
+from .outage import DATABASE, REDIS, outage_of
 from .queues import broker_url, client_url, job_channel, list_keys
 
 REPUBLISH_S = 5.0
@@ -38,8 +38,8 @@ class Sweeper:
         self._redis = redis.asyncio.Redis.from_url(
             client_url(broker_url(settings)), socket_timeout=5, socket_connect_timeout=5
         )
-        self._store_outage = Outage("database")
-        self._redis_outage = Outage("redis")
+        self._store_outage = outage_of(DATABASE)
+        self._redis_outage = outage_of(REDIS)
         self._alone_since: dict[str, float] = {}
 
     async def run(self) -> None:

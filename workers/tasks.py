@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ..schemas.errors import InvalidRequest, K2ThinkError, explain
 from ..schemas.jobs import JobError, JobStatus, SolveRequest, SolveResult
 from .coordinator import Coordinator
-from .outage import Outage, patiently
+from .outage import DATABASE, outage_of, patiently
 from .queues import SOLVE_TASK, TASK_OF_AGENT
 from .runner import StepRunner
 from .submit import Submitter
@@ -39,7 +39,7 @@ class CeleryDoor:
     def __init__(self, submitter: Submitter, coordinator: Coordinator) -> None:
         self._submitter = submitter
         self._coordinator = coordinator
-        self._outage = Outage("database")
+        self._outage = outage_of(DATABASE)
         self._following: set[asyncio.Task[None]] = set()
 
     async def solve(self, task_id: str, request: Any, *, acknowledge: Callable[[], None]) -> None:

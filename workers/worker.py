@@ -18,7 +18,7 @@ from .app import create_app
 from .coordinator import Coordinator
 from .dispatcher import Dispatcher
 from .logs import configure_logs
-from .outage import WAIT_MAX_S, Outage
+from .outage import DATABASE, WAIT_MAX_S, outage_of
 from .pool import pool_class
 from .queues import broker_url, result_backend_url, role_queues
 from .replies import Replies
@@ -90,7 +90,7 @@ async def _sweep(settings: Settings) -> int:
 
 def wait_for_schema(settings: Settings) -> None:
     """Wait until the database answers, then hold its schema against ours. Raises SchemaMismatch."""
-    outage = Outage("database")
+    outage = outage_of(DATABASE)
     while True:
         try:
             require_current(settings.sqlalchemy_url)

@@ -1,0 +1,192 @@
+"""Workers that lose Redis, the database, or their own process: they wait, resume, hand back, and say so once."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.stack import all_succeeded, clean_environment, results_of, submit_all
+from k2think.agents.backends.simulator import SimulatedEngine, SimulatedServer, SolvingResponder
+from k2think.cli.session import Session, open_session
+from k2think.schemas.settings import Settings
+from k2think.schemas.trace import AttemptOutcome
+from k2think.store.jobs import job_trace
+from k2think.store.migrate import upgrade
+from pydantic import SecretStr
+
+START_TIMEOUT_S = 60.0
+JOBS = 15
+
+
+class Worker:
+    """`k2think worker all` as a child process, logging JSON lines to a file."""
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "k2think.cli", "worker", "all"],
+                env={**clean_environment(), "K2THINK_LOG_FORMAT": "json", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Log lines of an event."""
+        texts = self.log.read_text(errors="replace").splitlines()
+        return [line for line in (json.loads(text) for text in texts if text.startswith("{")) if line["event"] == event]
+
+    async def wait_for(self, event: str, count: int = 1) -> None:
+        """Wait until the event was logged this often."""
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while len(self.lines(event)) < count:
+                assert self.process.poll() is None, self.log.read_text()[-2000:]
+                await asyncio.sleep(0.05)
+
+    def stop(self) -> int:
+        """SIGTERM and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """A function that starts a worker with these variables."""
+    workers: list[Worker] = []
+
+    def start(**environment: str) -> Worker:
+        worker = Worker(tmp_path / f"worker-{len(workers)}.log", {"K2THINK_DATA_DIR": str(tmp_path), **environment})
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        try:
+            worker.stop()
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+
+
+@asynccontextmanager
+async def client(database_url: str, broker_url: str) -> AsyncIterator[Session]:
+    settings = Settings(
+        _env_file=None,  # pyright: ignore[reportCallIssue]
+        database_url=SecretStr(database_url),
+        broker_url=SecretStr(broker_url),
+    )
+    async with open_session(settings) as session:
+        yield session
+
+
+def variables(database_url: str, broker_url: str, server: SimulatedServer) -> dict[str, str]:
+    return {
+        "K2THINK_DATABASE_URL": database_url,
+        "K2THINK_BROKER_URL": broker_url,
+        "K2THINK_GENERATOR__BACKEND": "openai",
+        "K2THINK_GENERATOR__BASE_URL": server.url,
+        "K2THINK_GENERATOR__MODEL": "simulated",
+        "K2THINK_LEASE_S": "5",
+        "K2THINK_HEARTBEAT_S": "1",
+        "K2THINK_SHUTDOWN_S": "0.5",
+    }
+
+
+@pytest.mark.timeout(240)
+async def test_redis_and_postgresql_come_and_go(
+    postgres_server: Any, redis_server: Any, start_worker: Callable[..., Worker]
+) -> None:
+    database_url = postgres_server.new_database()
+    await asyncio.to_thread(upgrade, database_url.replace("postgresql://", "postgresql+psycopg://"))
+    engine = SimulatedEngine(slots=64, token_s=0.002)
+    async with SimulatedServer(SolvingResponder(reasoning_tokens=20), engine=engine) as server:
+        worker = start_worker(**variables(database_url, redis_server.url, server))
+        await worker.wait_for("worker_started")
+        async with client(database_url, redis_server.url) as session:
+            assert all_succeeded(await results_of(session, await submit_all(session, JOBS)))
+
+            ids = await submit_all(session, JOBS)
+            redis_server.kill()
+            await asyncio.sleep(3)
+            await asyncio.to_thread(redis_server.start)
+            assert all_succeeded(await results_of(session, ids))
+
+            ids = await submit_all(session, JOBS)
+            await asyncio.to_thread(postgres_server.stop)
+            await asyncio.sleep(3)
+            await asyncio.to_thread(postgres_server.start)
+            assert all_succeeded(await results_of(session, ids))
+    assert worker.process.poll() is None, "it survived both"
+    lost = [line["service"] for line in worker.lines("service_unavailable")]
+    for service in ("redis", "database"):
+        assert 1 <= lost.count(service) <= 3, f"said once, not a thousand times: {lost}"
+    assert worker.stop() == 0
+
+
+@pytest.mark.timeout(180)
+async def test_a_worker_told_to_stop_hands_its_steps_back(
+    tmp_path: Path, redis_server: Any, start_worker: Callable[..., Worker]
+) -> None:
+    database_url = f"sqlite:///{tmp_path}/k2think.db"
+    await asyncio.to_thread(upgrade, database_url)
+    engine = SimulatedEngine(slots=64, token_s=0.1)
+    async with SimulatedServer(SolvingResponder(accuracy=1.0, reasoning_tokens=40), engine=engine) as server:
+        first = start_worker(**variables(database_url, redis_server.url, server))
+        await first.wait_for("worker_started")
+        async with client(database_url, redis_server.url) as session:
+            [job_id] = await submit_all(session, 1, policy={"plan": "off", "n": 2})
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while server.open_streams < 2:
+                    await asyncio.sleep(0.02)
+
+            assert await asyncio.to_thread(first.stop) == 0
+
+            assert server.open_streams == 0, "its streams are closed"
+            engine.token_s = 0.001
+            second = start_worker(**variables(database_url, redis_server.url, server))
+            await second.wait_for("worker_started")
+            assert all_succeeded(await results_of(session, [job_id]))
+            trace = await session.database.read(lambda connection: job_trace(connection, job_id))
+    attempts = [attempt for step in trace.steps if step.kind == "generate_candidate" for attempt in step.attempts]
+    released = [attempt for attempt in attempts if attempt.outcome is AttemptOutcome.released]
+    assert len(released) == 2
+    assert all(attempt.call is not None and attempt.call.usage.completion > 0 for attempt in released), "what it cost"
+
+
+@pytest.mark.timeout(180)
+async def test_a_step_that_kills_its_worker_goes_to_the_dead_letters(
+    tmp_path: Path, redis_server: Any, start_worker: Callable[..., Worker]
+) -> None:
+    database_url = f"sqlite:///{tmp_path}/k2think.db"
+    await asyncio.to_thread(upgrade, database_url)
+    engine = SimulatedEngine(slots=64, token_s=0.2)
+    async with SimulatedServer(SolvingResponder(accuracy=1.0, reasoning_tokens=200), engine=engine) as server:
+        environment = {
+            **variables(database_url, redis_server.url, server),
+            "K2THINK_LEASE_S": "1",
+            "K2THINK_HEARTBEAT_S": "0.4",
+        }
+        async with client(database_url, redis_server.url) as session:
+            [job_id] = await submit_all(session, 1, policy={"plan": "off", "n": 1})
+            for start in range(1, 4):
+                worker = start_worker(**environment)
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    while len(server.calls) < start:
+                        await asyncio.sleep(0.02)
+                os.kill(worker.process.pid, signal.SIGKILL)
+                worker.process.wait()
+            start_worker(**environment)
+            [result] = await results_of(session, [job_id])
+    assert len(server.calls) == 3, "it never started a fourth time"
+    assert result.error is not None
+    assert result.error.code == "dead_letter"
+    assert "started 3 times" in result.error.message
