@@ -6,16 +6,19 @@ Nothing is shared with other runs: two copies of the tests can run side by side.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import itertools
 import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,3 +240,27 @@ def new_redis_server() -> Iterator[Callable[[], RedisServer]]:
 def redis_server(new_redis_server: Callable[[], RedisServer]) -> RedisServer:
     """A fresh redis-server for the test."""
     return new_redis_server()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_only() -> Iterator[None]:
+    """No test reaches beyond this machine: connecting elsewhere fails at once."""
+    connect = socket.socket.connect
+
+    def guarded(link: socket.socket, address: Any) -> None:
+        if link.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):
+            raise ConnectionRefusedError(f"tests reach only this machine, not {address[0]}")
+        connect(link, address)
+
+    socket.socket.connect = guarded  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
