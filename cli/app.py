@@ -84,11 +84,3 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(Exit.failed)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _show_usage_error(exc: typer.exceptions.TyperException) -> None:
-    show = getattr(exc, "show", None)
-    if show is not None:
-        show()
-    else:
-        print(f"Error: {exc}", file=sys.stderr)
