@@ -171,12 +171,10 @@ def test_lines_from_standard_input_that_comes_slowly(simulated_cli: Cli) -> None
     ("arguments", "message"),
     [
         (("missing.jsonl", "-o", "out.jsonl"), "missing.jsonl cannot be read"),
-        ((".", "-o", "out.jsonl"), "is a folder"),
         (("in.jsonl", "-o", "no/such/folder/out.jsonl"), "cannot be written"),
         (("in.jsonl", "-o", "in.jsonl"), "the same file"),
         (("in.jsonl", "-o", "notes.txt"), "--restart"),
         (("in.jsonl", "-o", "out.jsonl", "--backend", "nowhere"), "unknown backend 'nowhere'"),
-        (("in.jsonl", "-o", "out.jsonl", "--n", "0"), "n: "),
         (("in.jsonl", "-o", "out.jsonl", "--max-in-flight", "0"), "--max-in-flight"),
     ],
 )
