@@ -127,5 +127,5 @@ def _summary(result: SolveResult) -> None:
     selection = result.selection
     if selection is not None and selection.winner is not None:
         sampled = sum(len(group) for group in selection.clusters) + len(selection.disqualified)
-        parts.insert(1, f"{selection.votes} of {sampled} candidates agree" if sampled > 1 else "1 candidate")
+        parts.insert(1, f"{selection.votes} of {sampled} finished candidates agree" if sampled > 1 else "1 candidate")
     print(" · ".join(parts), file=sys.stderr)
