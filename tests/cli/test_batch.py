@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -108,10 +109,12 @@ def test_after_sigkill_each_line_is_answered_once_and_no_job_is_begun_twice(simu
     (simulated_cli.folder / "in.jsonl").write_text(problems(count))
     command = ("batch", "run", "in.jsonl", "-o", "out.jsonl", "--max-in-flight", "3")
     # Given a batch that dies in the middle, with jobs in flight and half a line written
-    process = simulated_cli.start(*command)
-    wait_for(lambda: len(answers(simulated_cli.folder)) >= 2, process)
-    process.kill()
-    process.communicate()
+    # (whose embedded Redis has its folder where we can tidy up after it)
+    with tempfile.TemporaryDirectory(prefix="k2-", ignore_cleanup_errors=True) as temporary:
+        process = simulated_cli.start(*command, TMPDIR=temporary)
+        wait_for(lambda: len(answers(simulated_cli.folder)) >= 2, process)
+        process.kill()
+        process.communicate()
     first = answers(simulated_cli.folder)
     assert len(first) < count
     with (simulated_cli.folder / "out.jsonl").open("a") as file:
