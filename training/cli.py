@@ -41,7 +41,7 @@ def mini(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
     convert: Annotated[bool, typer.Option(help="Write the OpenVINO folder OUT/k2think-mini at the end.")] = True,
 ) -> None:
-    """Train k2think-mini from scratch: about 40 minutes on two CPU cores."""
+    """Train k2think-mini from scratch: about 50 minutes on two CPU cores."""
     _require(TRAINING_MODULES if convert else TRAINING_MODULES[:1], "train")
     from .mini.curve import draw_curve
     from .mini.train import TrainingPlan, train
