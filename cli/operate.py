@@ -28,7 +28,7 @@ def up() -> None:
     embedded Redis and SQLite in the data folder. Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds, the rest
     is handed back and taken up by the next worker.
     """
-    from ..workers.supervisor import run_up
+    from ..workers.up import run_up
 
     raise typer.Exit(run_up(load_settings()))
 

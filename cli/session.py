@@ -1,16 +1,14 @@
 """What a command needs to talk to jobs: a served broker, the database, and the submit path."""
 
 import contextlib
-import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-
-import structlog
 
 from ..schemas.settings import Settings
 from ..store.database import Database
 from ..workers.coordinator import Coordinator
 from ..workers.dispatcher import Dispatcher
+from ..workers.logs import quiet_logs
 from ..workers.queues import broker_url
 from ..workers.submit import Submitter
 
@@ -27,7 +25,7 @@ class Session:
 @contextlib.asynccontextmanager
 async def open_session(settings: Settings) -> AsyncGenerator[Session]:
     """Connect a client. `settings` must name a broker that is served (see `workers.stack.running_stack`)."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    quiet_logs()
     database = Database(settings.sqlalchemy_url)
     dispatcher = Dispatcher(broker_url(settings))
     coordinator = Coordinator(database, dispatcher)

@@ -100,14 +100,15 @@ def _timings(conn: Connection, job: JobView, *, started_at: float | None, now: f
         plan=_stretch(spans, "make_plan"),
         generate=_stretch(spans, "generate_candidate"),
         verify=_stretch(spans, "compare_pair"),
-        screen=_stretch(spans, "screen_input") + _stretch(spans, "screen_output"),
+        screen=_stretch(spans, "screen_input", since=started_at) + _stretch(spans, "screen_output"),
         total=max(0.0, now - job.created_at),
     )
 
 
-def _stretch(spans: Sequence[Any], kind: str) -> float:
-    """Seconds from the first message of the kind to its last result; 0 when there was none."""
+def _stretch(spans: Sequence[Any], kind: str, *, since: float | None = None) -> float:
+    """Seconds from the first message of the kind (or `since`) to its last result; 0 when there was none."""
     of_kind = [row for row in spans if row.kind == kind]
     if not of_kind:
         return 0.0
-    return max(0.0, max(row.finished_at for row in of_kind) - min(row.created_at for row in of_kind))
+    began = min(row.created_at for row in of_kind) if since is None else since
+    return max(0.0, max(row.finished_at for row in of_kind) - began)

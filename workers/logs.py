@@ -62,6 +62,16 @@ def configure_logs(settings: Settings, *, role: str) -> None:
     structlog.contextvars.bind_contextvars(role=role)
 
 
+def quiet_logs() -> None:
+    """Set up logging for a command whose output belongs to the user: errors only, on standard error."""
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, redact, structlog.dev.ConsoleRenderer(colors=False)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take passwords in URLs and things that look like keys out of every text of a line."""
     for name, value in event.items():

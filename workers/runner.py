@@ -123,7 +123,7 @@ class StepRunner:
         if kept:
             log.info("step_finished", kind=claim.envelope.body.kind, seconds=round(time.monotonic() - work.began, 3))
         else:
-            log.warning("result_refused", reason="the lease had passed to another, or the step was cancelled")
+            log.info("result_refused", reason="the lease had passed to another, or the step was cancelled")
 
     async def _fail(self, work: Work, record: CallTrace, exc: Exception) -> None:
         claim = work.claim

@@ -9,8 +9,10 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import IO
@@ -21,10 +23,15 @@ from ..schemas.errors import ConfigurationError, StoreFull
 from ..schemas.settings import Settings
 from ..store.migrate import upgrade
 from .children import Child
+from .logs import quiet_logs
 from .redis_server import answers, broker_url_of, redis_child, socket_path, wait_until_up
+from .supervisor import BackgroundSupervisor
 
 LOCK_FILE = "stack.lock"
+PRIVATE_PREFIX = "k2think-"
 PRIVATE_SHUTDOWN_S = 0.5
+PRIVATE_SWEEP_S = 0.25
+LEFTOVER_AGE_S = 60.0
 SPACE_MIN_BYTES = 20_000_000
 STOP_TIMEOUT_S = 8.0
 
@@ -97,6 +104,7 @@ def running_stack(settings: Settings, *, backend: str | None = None) -> Generato
 
     Raises ConfigurationError, BrokerUnavailable, StoreFull, SchemaMismatch.
     """
+    quiet_logs()
     if settings.broker_url is not None:
         yield settings
         return
@@ -106,29 +114,57 @@ def running_stack(settings: Settings, *, backend: str | None = None) -> Generato
     if answers(shared):
         yield with_broker(settings, broker_url_of(shared))
         return
-    private = Path(tempfile.mkdtemp(prefix="k2think-"))
+    _remove_leftovers()
+    with _private_stack(folder, backend=backend) as url:
+        yield with_broker(settings, url)
+
+
+@contextlib.contextmanager
+def _private_stack(folder: Path, *, backend: str | None) -> Generator[str]:
+    """Run a Redis in a temporary folder and one worker process with all agents; yield the broker's URL."""
+    private = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX))
     redis_server = redis_child(private)
+    keepers = [BackgroundSupervisor(redis_server, stop_timeout_s=STOP_TIMEOUT_S)]
     try:
-        redis_server.start()
+        keepers[0].start()
         wait_until_up(redis_server, private)
         url = broker_url_of(socket_path(private))
-        arguments = ["worker", "all", *(["--backend", backend] if backend else [])]
         environment = {
             "K2THINK_BROKER_URL": url,
             "K2THINK_SHUTDOWN_S": str(PRIVATE_SHUTDOWN_S),
-            "K2THINK_SWEEP_S": "0.25",
+            "K2THINK_SWEEP_S": str(PRIVATE_SWEEP_S),
         }
-        worker = Child("worker", k2think_command(*arguments), environment, output=folder / "worker.log")
-        worker.start()
-        try:
-            yield with_broker(settings, url)
-        finally:
-            worker.terminate()
-            worker.wait(STOP_TIMEOUT_S)
+        command = k2think_command("worker", "all", *(["--backend", backend] if backend else []))
+        log_file = folder / "worker.log"
+        worker = Child("worker", command, environment, output=log_file)
+        keepers.append(
+            BackgroundSupervisor(
+                worker, stop_timeout_s=STOP_TIMEOUT_S, on_cannot_run=lambda: _interrupt_with_last_line(log_file)
+            )
+        )
+        keepers[1].start()
+        yield url
     finally:
-        redis_server.terminate()
-        redis_server.wait(STOP_TIMEOUT_S)
+        for keeper in reversed(keepers):
+            keeper.stop()
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _interrupt_with_last_line(log_file: Path) -> None:
+    """The worker says that it cannot run: say so, and end the command as Ctrl-C would."""
+    lines = log_file.read_text(errors="replace").strip().splitlines()
+    print(f"The worker cannot run: {lines[-1] if lines else 'see ' + str(log_file)}", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _remove_leftovers() -> None:
+    """Remove the temporary folders of private stacks whose owner was killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PRIVATE_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            old = time.time() - facts.st_mtime > LEFTOVER_AGE_S
+            if path.is_dir() and facts.st_uid == os.getuid() and old and not answers(socket_path(path)):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def with_broker(settings: Settings, url: str) -> Settings:

@@ -1,27 +1,19 @@
-"""`k2think up`: the whole stack in the foreground, each role a child process that is restarted with back-off."""
+"""Keeping child processes alive: restarted with back-off when they die, drained when told to stop."""
 
-import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
-from ..schemas.settings import Settings
-from ..store.migrate import upgrade
 from .children import Child
-from .logs import configure_logs
-from .redis_server import broker_url_of, redis_child, socket_path, wait_until_up
-from .stack import StackLock, k2think_command, prepare_data_dir
 
-UP_ROLES = ("safety", "planner", "generator", "verifier", "intake")
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
 HEALTHY_S = 10.0
 """A child that ran this long starts again without back-off."""
 POLL_S = 0.1
-GRACE_S = 10.0
-"""Seconds on top of K2THINK_SHUTDOWN_S before a child that will not stop is killed."""
 USAGE_EXIT_CODE = 2
 log = structlog.stdlib.get_logger(__name__)
 
@@ -57,7 +49,7 @@ class Supervisor:
         while not self._stopping.wait(POLL_S):
             for watched in self._watched:
                 self._check(watched)
-        log.info("draining", hint="Ctrl-C again does not hurry it: running steps are handed back in a few seconds")
+        log.info("draining", hint="running steps get a few seconds, then they are handed back")
         for watched in self._watched:
             watched.child.terminate()
         deadline = time.monotonic() + self._stop_timeout_s
@@ -96,56 +88,27 @@ class Supervisor:
         watched.backoff_s = min(2 * watched.backoff_s, BACKOFF_MAX_S)
 
 
-def run_up(settings: Settings) -> int:
-    """Run the whole stack until SIGINT or SIGTERM; return the exit code. Raises ConfigurationError, StoreFull."""
-    configure_logs(settings, role="up")
-    folder = prepare_data_dir(settings)
-    lock = StackLock(folder)
-    lock.acquire()
-    try:
-        upgrade(settings.sqlalchemy_url)
-        children: list[Child] = []
-        environment: dict[str, str] = {}
-        redis_server: Child | None = None
-        if settings.broker_url is None:
-            socket_path(folder).unlink(missing_ok=True)
-            redis_server = redis_child(folder)
-            environment["K2THINK_BROKER_URL"] = broker_url_of(socket_path(folder))
-        for role in UP_ROLES:
-            children.append(Child(role, k2think_command("worker", role), environment))
-        children.append(Child("sweeper", k2think_command("sweeper"), environment))
-        supervisor = Supervisor(children, stop_timeout_s=settings.shutdown_s + GRACE_S)
-        keeper = _RedisKeeper(redis_server, settings) if redis_server is not None else None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, supervisor.stop)
-        try:
-            if keeper is not None:
-                keeper.start()
-            return supervisor.run()
-        finally:
-            if keeper is not None:
-                keeper.stop()
-    finally:
-        lock.release()
+class BackgroundSupervisor:
+    """A supervisor in a thread of its own."""
 
-
-class _RedisKeeper:
-    """The embedded Redis outlives the workers, so that they can drain; so it has a keeper of its own."""
-
-    def __init__(self, child: Child, settings: Settings) -> None:
+    def __init__(self, child: Child, *, stop_timeout_s: float, on_cannot_run: Callable[[], None] | None = None) -> None:
+        """`on_cannot_run` is called, in that thread, when the child says that its settings cannot work."""
         self._child = child
-        self._folder = settings.data_dir
-        self._supervisor = Supervisor([child], stop_timeout_s=GRACE_S)
-        self._thread = threading.Thread(target=self._supervisor.run, name="k2think-redis-keeper", daemon=True)
+        self._supervisor = Supervisor([child], stop_timeout_s=stop_timeout_s)
+        self._on_cannot_run = on_cannot_run
+        self._thread = threading.Thread(target=self._run, name=f"k2think-keep-{child.name}", daemon=True)
 
     def start(self) -> None:
-        """Start Redis and wait until it answers. Raises BrokerUnavailable."""
+        """Start the child and keep it; returns when its process exists."""
         self._thread.start()
-        while self._child.process is None:
-            time.sleep(0.01)
-        wait_until_up(self._child, self._folder)
+        while self._child.process is None and self._thread.is_alive():
+            time.sleep(0.005)
 
     def stop(self) -> None:
-        """End it."""
+        """Drain it and wait for its end."""
         self._supervisor.stop()
         self._thread.join()
+
+    def _run(self) -> None:
+        if self._supervisor.run() == USAGE_EXIT_CODE and self._on_cannot_run is not None:
+            self._on_cannot_run()

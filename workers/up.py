@@ -1,0 +1,47 @@
+"""`k2think up`: the whole stack in the foreground, each role a child process."""
+
+import signal
+
+from ..schemas.settings import Settings
+from ..store.migrate import upgrade
+from .children import Child
+from .logs import configure_logs
+from .redis_server import broker_url_of, redis_child, socket_path, wait_until_up
+from .stack import StackLock, k2think_command, prepare_data_dir
+from .supervisor import BackgroundSupervisor, Supervisor
+
+UP_ROLES = ("safety", "planner", "generator", "verifier", "intake")
+GRACE_S = 10.0
+"""Seconds on top of K2THINK_SHUTDOWN_S before a child that will not stop is killed."""
+
+
+def run_up(settings: Settings) -> int:
+    """Run the whole stack until SIGINT or SIGTERM; return the exit code. Raises ConfigurationError, StoreFull."""
+    configure_logs(settings, role="up")
+    folder = prepare_data_dir(settings)
+    lock = StackLock(folder)
+    lock.acquire()
+    try:
+        upgrade(settings.sqlalchemy_url)
+        environment: dict[str, str] = {}
+        keeper: BackgroundSupervisor | None = None
+        if settings.broker_url is None:
+            socket_path(folder).unlink(missing_ok=True)
+            environment["K2THINK_BROKER_URL"] = broker_url_of(socket_path(folder))
+            redis_server = redis_child(folder)
+            # The embedded Redis outlives the workers, so that they can drain; so it has a keeper of its own.
+            keeper = BackgroundSupervisor(redis_server, stop_timeout_s=GRACE_S)
+            keeper.start()
+            wait_until_up(redis_server, folder)
+        children = [Child(role, k2think_command("worker", role), environment) for role in UP_ROLES]
+        children.append(Child("sweeper", k2think_command("sweeper"), environment))
+        supervisor = Supervisor(children, stop_timeout_s=settings.shutdown_s + GRACE_S)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, supervisor.stop)
+        try:
+            return supervisor.run()
+        finally:
+            if keeper is not None:
+                keeper.stop()
+    finally:
+        lock.release()
