@@ -40,7 +40,7 @@ lint: $(DEV)  ## Look for mistakes that need no running
 	@$(BIN)/ruff check .
 
 types: $(DEV)  ## Check the types, strictly
-	@$(BIN)/basedpyright
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 layers: $(DEV)  ## Check that imports go one way, downwards
 	@$(BIN)/lint-imports

@@ -89,8 +89,8 @@ def _run(settings: Settings, request: SolveRequest, *, backend: str | None, quie
 async def _solve(settings: Settings, request: SolveRequest, stages: Stages) -> SolveResult:
     from .session import open_session
 
-    async with open_session(settings) as session:
-        accepted = await session.submitter.submit(request, attached=True)
+    async with open_session(settings) as session, session.submitter.present() as job_id:
+        accepted = await session.submitter.submit(request, attached=True, job_id=job_id)
         stages.note("queued")
         cancelling: set[asyncio.Task[bool]] = set()
 

@@ -125,11 +125,13 @@ def accept_job(
     reply_to: str | None = None,
     traceparent: str | None = None,
     queue_max: int | None = None,
+    job_id: str | None = None,
 ) -> Accepted:
     """Create the job and its first step, or find the job that the request's idempotency key stands for.
 
     `attached` jobs are cancelled when their client leaves; `reply_to` is the Celery task that waits for the result;
-    `queue_max` is the number of unfinished jobs from which on none is accepted, None = no limit. Raises InvalidRequest
+    `queue_max` is the number of unfinished jobs from which on none is accepted, None = no limit; `job_id` is the new job's
+    id, a UUIDv7 that nobody used before, None = a fresh one. Raises InvalidRequest
     when the key was used for another request, QueueFull when there are too many jobs.
     """
     key = None if request.idempotency_key is None else storable(request.idempotency_key)
@@ -142,7 +144,7 @@ def accept_job(
             "(K2THINK_QUEUE_MAX sets the limit)",
             retry_after_s=QUEUE_FULL_RETRY_S,
         )
-    job_id = uuid7(now_s=now)
+    job_id = job_id or uuid7(now_s=now)
     deadline_at = now + request.policy.deadline_s
     row: dict[str, Any] = dict.fromkeys(jobs.columns.keys())
     row |= {

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import redis.asyncio
 
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, load_templates
 from ..schemas.errors import InvalidRequest, NotFound
+from ..schemas.ids import uuid7
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import AgentKind
 from ..schemas.policy import Selection
@@ -40,10 +41,11 @@ class Submitter:
         attached: bool = False,
         reply_to: str | None = None,
         traceparent: str | None = None,
+        job_id: str | None = None,
     ) -> Accepted:
         """Commit a job and ring for its first step. After this it will end, whatever dies.
 
-        `attached`: the job is cancelled when no client watches it. `reply_to`: Celery task id to answer. Raises
+        `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer. Raises
         InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
@@ -58,11 +60,19 @@ class Submitter:
                 reply_to=reply_to,
                 traceparent=traceparent,
                 queue_max=self._settings.queue_max,
+                job_id=job_id,
             )
         )
         if accepted.message is not None:
             self._coordinator.dispatcher.publish([accepted.message])
         return accepted
+
+    @contextlib.asynccontextmanager
+    async def present(self) -> AsyncGenerator[str]:
+        """Yield the id for a job to be submitted as `attached`; the client counts as present from before it exists."""
+        job_id = uuid7()
+        async with _doorbell(broker_url(self._settings), job_id):
+            yield job_id
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by the caller") -> bool:
         """End a job. False when it had ended already; raises NotFound."""

@@ -22,8 +22,10 @@ from .queues import broker_url, client_url, job_channel, list_keys
 
 REPUBLISH_S = 5.0
 """Seconds after which a step that is still unclaimed may be rung for again."""
-VANISHED_S = 1.2
-"""Seconds without a subscriber after which the client of an attached job counts as gone."""
+VANISHED_S = 0.8
+"""Seconds after its last sight at which the subscriber of an attached job counts as gone."""
+RESUBSCRIBED_S = 15.0
+"""Seconds after a restart of Redis in which clients may be absent."""
 REPLIES_MAX = 100
 log = structlog.stdlib.get_logger(__name__)
 
@@ -40,7 +42,9 @@ class Sweeper:
         )
         self._store_outage = outage_of(DATABASE)
         self._redis_outage = outage_of(REDIS)
-        self._alone_since: dict[str, float] = {}
+        self._watched: dict[str, float] = {}
+        """Attached jobs, and the monotonic time until which their clients count as present."""
+        self._redis_run_id = ""
 
     async def run(self) -> None:
         """Sweep every `K2THINK_SWEEP_S` seconds until cancelled."""
@@ -70,7 +74,7 @@ class Sweeper:
             self._redis_outage.back()
         except (redis.RedisError, OSError) as exc:
             self._redis_outage.lost(exc)
-            self._alone_since.clear()
+            self._redis_run_id = ""
         except StoreError as exc:
             self._store_outage.lost(exc)
 
@@ -127,16 +131,21 @@ class Sweeper:
     async def _end_abandoned(self) -> None:
         """A client that waits for its job holds a subscription; one that died holds none."""
         jobs = await self._database.read(attached_jobs)
+        run_id = str((await self._redis.info("server"))["run_id"])
         now = time.monotonic()
-        alone: dict[str, float] = {}
-        if jobs:
-            counts = await self._redis.pubsub_numsub(*[job_channel(job_id) for job_id in jobs])
-            for job_id, (_channel, subscribers) in zip(jobs, counts, strict=True):
-                if subscribers == 0:
-                    alone[job_id] = self._alone_since.get(job_id, now)
-        for job_id, since in list(alone.items()):
-            if now - since >= VANISHED_S:
-                log.info("client_vanished", job=job_id)
-                await self._coordinator.cancel(job_id, reason="the client that waited for it went away")
-                del alone[job_id]
-        self._alone_since = alone
+        if run_id != self._redis_run_id:  # another Redis: its clients have yet to subscribe again
+            self._redis_run_id = run_id
+            self._watched = dict.fromkeys(jobs, now + RESUBSCRIBED_S)
+        if not jobs:
+            return
+        counts = await self._redis.pubsub_numsub(*[job_channel(job_id) for job_id in jobs])
+        watched: dict[str, float] = {}
+        for job_id, (_channel, subscribers) in zip(jobs, counts, strict=True):
+            until = max(self._watched.get(job_id, 0.0), now + VANISHED_S if subscribers else 0.0)
+            until = until or now + VANISHED_S
+            if until > now:
+                watched[job_id] = until
+                continue
+            log.info("client_vanished", job=job_id)
+            await self._coordinator.cancel(job_id, reason="the client that waited for it went away")
+        self._watched = watched

@@ -77,6 +77,6 @@ async def test_cancelling_and_vanishing_close_the_streams(hanging: Any) -> None:
 
             client.send_signal(number)
 
-            await _streams(server, 0, within_s=CLOSED_WITHIN_S + 1.0)
+            await _streams(server, 0, within_s=CLOSED_WITHIN_S)
             code = await asyncio.to_thread(client.wait, 20)
             assert code == (-signal.SIGKILL if number is signal.SIGKILL else 4)
