@@ -8,6 +8,7 @@ The fence is the number of claims so far. A worker whose lease ran out and whose
 number: nothing that it reports changes the step, only the row of its own attempt.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,6 +114,7 @@ _RELEASE = (
         released=steps.c.released + 1,
     )
 )
+_ABANDON = update(steps).where(*_FENCED, steps.c.worker == bindparam("b_worker")).values(lease_until=0.0)
 _ADD_COMPARISON = insert_or_ignore(comparisons, "job_id", "first", "second")
 
 _MINE = (steps.c.worker == bindparam("b_worker"), steps.c.status == "running")
@@ -271,6 +273,16 @@ def heartbeat(conn: Connection, *, worker: str, now: float, lease_s: float) -> s
     # Rows that another transaction is changing are passed over, so a heartbeat never waits and is never in a deadlock.
     conn.execute(_BEAT_FREE, values)
     return {(row[0], row[1], row[2]) for row in conn.execute(_HELD, {"b_worker": worker})}
+
+
+def abandon_steps(conn: Connection, keys: Iterable[tuple[str, str, int]], *, worker: str) -> None:
+    """End the leases of (job_id, step, attempt) that the worker holds but does not run: the sweeper takes them up."""
+    rows = [
+        {"b_job_id": job_id, "b_name": name, "b_attempts": attempt, "b_worker": worker}
+        for job_id, name, attempt in keys
+    ]
+    if rows:
+        conn.execute(_ABANDON, rows)
 
 
 def next_message(envelope: Envelope) -> Envelope:

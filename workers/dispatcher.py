@@ -79,7 +79,7 @@ class Dispatcher:
                 self._send_messages(connection, [item for item in batch if isinstance(item, Envelope)])
                 self._send_notices(client, [item for item in batch if isinstance(item, _Notice)])
                 self._outage.back()
-            except (KombuError, redis.RedisError, OSError) as exc:
+            except Exception as exc:  # whatever it is, this thread must live: the sweeper rings again
                 self._outage.lost(exc)
                 _close(connection, client)
                 connection = client = None

@@ -16,7 +16,7 @@ import structlog
 
 from ..schemas.trace import AttemptOutcome
 from ..store.database import Database
-from ..store.steps import Claim, heartbeat
+from ..store.steps import Claim, abandon_steps, heartbeat
 from .outage import DATABASE, REDIS, outage_of, patiently
 from .queues import CANCEL_CHANNEL, client_url
 
@@ -61,6 +61,8 @@ class Leases:
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._running: set[Work] = set()
+        self._idle_leases: set[tuple[str, str, int]] = set()
+        """Leases that the last heartbeat found without running work."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._outage = outage_of(DATABASE)
@@ -116,10 +118,24 @@ class Leases:
                     )
                 ),
             )
+            await self._abandon(ours)
             for work in asked:
                 if work in self._running and work.key not in ours:
                     log.info("step_no_longer_ours", job=work.key[0], step=work.key[1], attempt=work.key[2])
                     work.stop(AttemptOutcome.cancelled)
+
+    async def _abandon(self, ours: set[tuple[str, str, int]]) -> None:
+        """A step whose work broke here must not live on by our heartbeat. Twice in a row: a claim is ours before its work."""
+        idle = ours - {work.key for work in self._running}
+        broken, self._idle_leases = idle & self._idle_leases, idle
+        if broken:
+            log.error(
+                "steps_abandoned", steps=len(broken), hint="the log has what broke them; the sweeper takes them up"
+            )
+            await patiently(
+                self._outage,
+                lambda: self._database.run(lambda connection: abandon_steps(connection, broken, worker=self._worker)),
+            )
 
     async def _listen(self) -> None:
         while True:
