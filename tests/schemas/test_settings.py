@@ -281,3 +281,8 @@ def test_settings_are_loaded_once_and_read_afresh(monkeypatch: pytest.MonkeyPatc
         assert read_settings().queue_max == 5
     finally:
         load_settings.cache_clear()
+
+
+def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2THINK_DATA_DIR", "~/k2")
+    assert read_settings().data_dir == Path.home() / "k2"
