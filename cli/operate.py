@@ -24,7 +24,7 @@ class Role(StrEnum):
 def up() -> None:
     """Run the whole stack in the foreground.
 
-    One worker process per role and a sweeper, each restarted with back-off when it dies; with no settings also an
+    One worker process per role, one generator for each backend in K2THINK_BACKENDS, and a sweeper, each restarted with back-off when it dies; with no settings also an
     embedded Redis and SQLite in the data folder. Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds, the rest
     is handed back and taken up by the next worker.
     """

@@ -34,6 +34,10 @@ def run_up(settings: Settings) -> int:
             keeper.start()
             wait_until_up(redis_server, folder)
         children = [Child(role, k2think_command("worker", role), environment) for role in UP_ROLES]
+        children += [
+            Child(f"generator.{name}", k2think_command("worker", "generator", "--backend", name), environment)
+            for name in settings.backends
+        ]
         children.append(Child("sweeper", k2think_command("sweeper"), environment))
         supervisor = Supervisor(children, stop_timeout_s=settings.shutdown_s + GRACE_S)
         for number in (signal.SIGINT, signal.SIGTERM):

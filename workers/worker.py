@@ -38,6 +38,8 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     """
     configure_logs(settings, role=role)
     _allow_many_streams()
+    if backend is None and settings.generator.backend in settings.backends:
+        backend = str(settings.generator.backend)
     app = create_app(settings, queues=role_queues(role, backend=backend))
     wait_for_schema(settings)
     runtime = Runtime(settings, role=role, backend=backend)

@@ -152,3 +152,16 @@ def test_secrets_stay_out_of_log_and_output(tmp_path: Path) -> None:
     log = (tmp_path / "data" / "worker.log").read_text()
     assert "job_finished" in log
     assert not any(key in text for text in (done.stdout, done.stderr, trace, log))
+
+
+def test_a_named_backend_serves_the_candidates_alone(tmp_path: Path) -> None:
+    with serving(Responder("405")) as main, serving(Responder("405")) as fast:
+        backends = {"fast": {"backend": "openai", "base_url": fast.url, "model": "simulated"}}
+        variables = {**environment(tmp_path, "openai", main), "K2THINK_BACKENDS": json.dumps(backends)}
+        result = Cli(tmp_path, variables).json("solve", PROBLEM, "--backend", "fast")
+        main_roles = {call.role for call in main.calls}
+        fast_roles = {call.role for call in fast.calls}
+
+    assert result["status"] == "succeeded"
+    assert main_roles == {"planner"}
+    assert fast_roles == {"generator"}
