@@ -62,7 +62,7 @@ $(BASE):
 	@touch $@
 
 $(DEMO): $(BASE) pyproject.toml
-	@echo "Installing k2think and the embedded engine into $(VENV) (once; about 420 MB on disk) …" >&2
+	@echo "Installing k2think and the embedded engine into $(VENV) (once; about 510 MB on disk) …" >&2
 	@$(PIP) install -qq -e '.[embedded]'
 	@touch $@
 
