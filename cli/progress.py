@@ -33,6 +33,10 @@ class Stages:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the line off the terminal."""
         if self._status is not None:
             self._status.stop()
 

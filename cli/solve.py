@@ -50,11 +50,7 @@ def solve(
     except ValidationError as exc:
         raise InvalidRequest(explain(exc)) from exc
     check_settings(settings, chosen)
-    result = _run(settings, request, backend=backend, quiet=as_json)
-    if as_json:
-        print(result.model_dump_json(indent=2))
-    else:
-        _show(result)
+    result = _run(settings, request, backend=backend, as_json=as_json)
     raise typer.Exit(EXIT_OF_STATUS[result.status])
 
 
@@ -77,13 +73,20 @@ def _read_problem(problem: str | None, file: Path | None) -> str:
     return problem
 
 
-def _run(settings: Settings, request: SolveRequest, *, backend: str | None, quiet: bool) -> SolveResult:
+def _run(settings: Settings, request: SolveRequest, *, backend: str | None, as_json: bool) -> SolveResult:
     from ..workers.stack import running_stack
 
-    with Stages(quiet=quiet) as stages:
+    with Stages(quiet=as_json) as stages:
         stages.note("starting")
         with running_stack(settings, backend=backend) as served:
-            return asyncio.run(_solve(served, request, stages))
+            result = asyncio.run(_solve(served, request, stages))
+            stages.close()
+            # Before the stack is taken down, which nobody needs to wait for.
+            if as_json:
+                print(result.model_dump_json(indent=2), flush=True)
+            else:
+                _show(result)
+        return result
 
 
 async def _solve(settings: Settings, request: SolveRequest, stages: Stages) -> SolveResult:
@@ -112,7 +115,9 @@ async def _solve(settings: Settings, request: SolveRequest, stages: Stages) -> S
 def _show(result: SolveResult) -> None:
     if result.status is JobStatus.succeeded:
         content = result.content or ""
-        print(content if result.answer is None or result.answer in content else f"{content}\n{result.answer}")
+        print(
+            content if result.answer is None or result.answer in content else f"{content}\n{result.answer}", flush=True
+        )
         _summary(result)
         return
     message = result.error.message if result.error else "no reason was recorded"
