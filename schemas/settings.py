@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     """Seconds that a claim lasts without a heartbeat: how soon the work of a dead worker is taken up again."""
     heartbeat_s: float = Field(default=3.0, gt=0)
     """Seconds between heartbeats; well below lease_s."""
-    sweep_s: float = Field(default=0.5, gt=0)
+    sweep_s: float = Field(default=0.25, gt=0)
     """Seconds between two rounds of the sweeper."""
     attempts_max: int = Field(default=3, ge=1, le=20)
     """Starts of one step after which it goes to the dead letters."""

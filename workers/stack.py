@@ -30,7 +30,6 @@ from .supervisor import BackgroundSupervisor
 LOCK_FILE = "stack.lock"
 PRIVATE_PREFIX = "k2think-"
 PRIVATE_SHUTDOWN_S = 0.5
-PRIVATE_SWEEP_S = 0.25
 LEFTOVER_AGE_S = 60.0
 SPACE_MIN_BYTES = 20_000_000
 STOP_TIMEOUT_S = 8.0
@@ -132,7 +131,6 @@ def _private_stack(folder: Path, *, backend: str | None) -> Generator[str]:
         environment = {
             "K2THINK_BROKER_URL": url,
             "K2THINK_SHUTDOWN_S": str(PRIVATE_SHUTDOWN_S),
-            "K2THINK_SWEEP_S": str(PRIVATE_SWEEP_S),
         }
         command = k2think_command("worker", "all", *(["--backend", backend] if backend else []))
         log_file = folder / "worker.log"
