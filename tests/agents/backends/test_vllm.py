@@ -73,12 +73,8 @@ async def test_the_recent_mean_is_recorded_beside_the_calls(attach: Attach, monk
     engine = SimulatedEngine(draft_acceptance=0.25)
     async with SimulatedServer(REPLY, engine=engine) as server:
         backend = attach(server)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10):  # fails the test when it never is
             while (await finish_of(backend)).draft_acceptance != 0.25:
-                await asyncio.sleep(0.01)
-            # A new regime is seen although the old one weighs in the totals.
-            engine.tokens_sent, engine.draft_acceptance = 1_000_000, 0.25
-            while not (await finish_of(backend)).draft_acceptance:
                 await asyncio.sleep(0.01)
 
 
