@@ -11,7 +11,7 @@ from .batch import batch_app
 from .doctor import doctor
 from .exits import Exit, fail
 from .inspect import jobs_app, queues
-from .operate import db_app, sweeper, up, worker
+from .operate import db_app, gateway, sweeper, up, worker
 from .solve import solve
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ def root(
 app.command()(solve)
 app.add_typer(batch_app, name="batch")
 app.command()(up)
+app.command()(gateway)
 app.command()(worker)
 app.command()(sweeper)
 app.add_typer(jobs_app, name="jobs")

@@ -1,10 +1,12 @@
-"""`k2think up`, `worker`, `sweeper`, `db`: the processes that an operator runs."""
+"""`k2think up`, `gateway`, `worker`, `sweeper`, `db`: the processes that an operator runs."""
 
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
+from ..schemas.errors import ConfigurationError
 from ..schemas.settings import load_settings
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -24,13 +26,27 @@ class Role(StrEnum):
 def up() -> None:
     """Run the whole stack in the foreground.
 
-    One worker process per role, one generator for each backend in K2THINK_BACKENDS, and a sweeper, each restarted with back-off when it dies; with no settings also an
-    embedded Redis and SQLite in the data folder. Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds, the rest
+    One worker process per role, one generator for each backend in K2THINK_BACKENDS, a sweeper and a gateway, each
+    restarted with back-off when it dies; with no settings also an embedded Redis and SQLite in the data folder. Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds, the rest
     is handed back and taken up by the next worker.
     """
     from ..workers.up import run_up
 
     raise typer.Exit(run_up(load_settings()))
+
+
+def gateway() -> None:
+    """Serve the HTTP doors: /v1 for any OpenAI client, /v1/jobs, /metrics, and the trace page at /ui.
+
+    Needs K2THINK_BROKER_URL (`k2think up` starts a gateway by itself). Run as many as you need behind a balancer; all of
+    them need the same database, Redis and K2THINK_GATEWAY__FILES_DIR. Listens on 127.0.0.1 unless K2THINK_GATEWAY__HOST
+    says otherwise, and then needs an API key to exist: `k2think keys create`.
+    """
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        raise ConfigurationError("the HTTP doors are not installed: pip install 'k2think[gateway]'")
+    from ..gateway.serve import run_gateway
+
+    raise typer.Exit(run_gateway(load_settings()))
 
 
 def worker(

@@ -3,9 +3,12 @@
 K2ThinkError
 ├── UserError                 something the caller can put right (exit code 2)
 │   ├── InvalidRequest        a request, policy or input line that cannot be understood
+│   │   └── IdempotencyConflict   a key that stands for another request already
 │   ├── ConfigurationError    settings that cannot work
 │   ├── QueueFull             no more work is accepted for now
-│   └── NotFound              no such job
+│   ├── LimitReached          the tenant has used up what it may
+│   ├── AccessDenied          no key, a wrong one, or one that does not open this
+│   └── NotFound              no such job, file, batch or key
 ├── StoreError                the database
 │   ├── StoreUnavailable      cannot be reached just now; try again
 │   ├── StoreFull             no space left
@@ -45,6 +48,17 @@ class InvalidRequest(UserError):
 
     code = "invalid_request"
 
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        """Name of the parameter that is wrong; None = the request as a whole."""
+
+
+class IdempotencyConflict(InvalidRequest):
+    """The idempotency key stands for another request already."""
+
+    code = "idempotency_conflict"
+
 
 class ConfigurationError(UserError):
     """Settings that cannot work; the message names the variable."""
@@ -62,8 +76,29 @@ class QueueFull(UserError):
         self.retry_after_s = retry_after_s
 
 
+class LimitReached(UserError):
+    """The tenant has used up what it may."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class AccessDenied(UserError):
+    """No key, a wrong one, or one that does not open this."""
+
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, *, known: bool = False) -> None:
+        super().__init__(message)
+        self.known = known
+        """Whether the key as such is valid (403 rather than 401)."""
+
+
 class NotFound(UserError):
-    """No such job."""
+    """No such job, file, batch or key."""
 
     code = "not_found"
 

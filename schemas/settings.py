@@ -72,6 +72,10 @@ class BackendSettings(BaseModel):
     """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
     threads: int = Field(default=0, ge=0)
     """Embedded engine: inference threads; 0 = half of the cores, at least one."""
+    price_prompt: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens in US dollars; it is counted as spend in the metrics."""
+    price_completion: float = Field(default=0.0, ge=0)
+    """Price of a million completion tokens in US dollars."""
 
 
 class RoleSettings(BackendSettings):
@@ -81,6 +85,39 @@ class RoleSettings(BackendSettings):
     """Kind of backend, or the name of one from K2THINK_BACKENDS."""
     concurrency: int = Field(default=0, ge=0, le=10_000)
     """Steps in flight in one worker process; 0 = 8 for the embedded engine, else 100."""
+
+
+class GatewaySettings(BaseModel):
+    """The HTTP doors."""
+
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. One that other machines can reach needs an API key to exist (`k2think keys create`)."""
+    port: int = Field(default=8400, ge=0, le=65_535)
+    """Port to listen on; 0 = any free one, told in the log."""
+    files_dir: Path | None = None
+    """Folder of uploaded and produced files, shared by all gateways; None = `files` in the data folder."""
+    body_bytes_max: int = Field(default=4_000_000, ge=1_000)
+    """Bytes of a request's body at most (uploads have their own limit)."""
+    file_bytes_max: int = Field(default=200_000_000, ge=1)
+    """Bytes of an uploaded file at most."""
+    batch_lines_max: int = Field(default=50_000, ge=1)
+    """Lines of a batch's input at most."""
+    line_bytes_max: int = Field(default=1_000_000, ge=100)
+    """Bytes of one line of a batch's input at most."""
+    batch_window: int = Field(default=500, ge=1)
+    """Unfinished jobs that one batch has in the queues at once; the rest waits in the database."""
+    keepalive_s: float = Field(default=10.0, gt=0)
+    """Seconds of silence after which a stream sends a comment, so that nothing on the way closes it."""
+    webhook_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where notices of finished jobs and batches go, for tenants without a target of their own. None = nowhere."""
+    webhook_secret: SecretStr | None = None
+    """Secret that signs them, as whsec_ and base64 (`openai` verifies them with the same one)."""
+    webhook_attempts_max: int = Field(default=10, ge=1, le=100)
+    """Tries of one notice before it is given up; the back-off doubles from 2 s to an hour."""
 
 
 class LogFormat(StrEnum):
@@ -133,6 +170,9 @@ class Settings(BaseSettings):
     safety_fail_open: bool = False
     """Let text pass when a screening fails. Off = such text is withheld."""
 
+    gateway: GatewaySettings = GatewaySettings()
+    """The HTTP doors."""
+
     lease_s: float = Field(default=15.0, gt=0)
     """Seconds that a claim lasts without a heartbeat: how soon the work of a dead worker is taken up again."""
     heartbeat_s: float = Field(default=3.0, gt=0)
@@ -152,6 +192,9 @@ class Settings(BaseSettings):
     """Lowest level that is logged."""
     log_format: LogFormat = LogFormat.console
     """Form of the log lines on standard error."""
+
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """OpenTelemetry collector that takes spans over HTTP, such as http://127.0.0.1:4318. None = no spans are made."""
 
     cerebras_api_key: SecretStr | None = Field(default=None, validation_alias="CEREBRAS_API_KEY")
     """The variable that Cerebras' own SDK reads."""
@@ -208,6 +251,11 @@ class Settings(BaseSettings):
         if role.backend in BackendKind.__members__:
             return role
         return self.backend(str(role.backend))
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of uploaded and produced files."""
+        return (self.gateway.files_dir or self.data_dir / "files").expanduser()
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -45,6 +45,7 @@ _END = (
         result=bindparam("result"),
         answer=bindparam("answer"),
         error_code=bindparam("error_code"),
+        tokens=bindparam("tokens"),
         finished_at=bindparam("now"),
         wake_at=None,
     )
@@ -160,6 +161,7 @@ def _end(
             "result": dump(result),
             "answer": None if result.answer is None else storable(result.answer[:LIST_TEXT_CHARS]),
             "error_code": error_code,
+            "tokens": result.usage.total.total,
             "now": now,
         },
     ).rowcount

@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Select, bindparam, func, select, text, update
 
 from ..schemas.completion import TokenUsage
-from ..schemas.errors import InvalidRequest, NotFound, QueueFull
+from ..schemas.errors import IdempotencyConflict, InvalidRequest, NotFound, QueueFull
 from ..schemas.ids import uuid7
 from ..schemas.jobs import JobError, JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import Envelope
@@ -126,13 +126,14 @@ def accept_job(
     traceparent: str | None = None,
     queue_max: int | None = None,
     job_id: str | None = None,
+    door: str | None = None,
 ) -> Accepted:
     """Create the job and its first step, or find the job that the request's idempotency key stands for.
 
     `attached` jobs are cancelled when their client leaves; `reply_to` is the Celery task that waits for the result;
     `queue_max` is the number of unfinished jobs from which on none is accepted, None = no limit; `job_id` is the new job's
-    id, a UUIDv7 that nobody used before, None = a fresh one. Raises InvalidRequest
-    when the key was used for another request, QueueFull when there are too many jobs.
+    id, a UUIDv7 that nobody used before, None = a fresh one; `door` is what the door wants to find again (JSON). Raises
+    IdempotencyConflict when the key was used for another request, QueueFull when there are too many jobs.
     """
     key = None if request.idempotency_key is None else storable(request.idempotency_key)
     digest = _digest(request)
@@ -160,6 +161,7 @@ def accept_job(
         "wake_at": deadline_at,
         "reply_to": reply_to,
         "traceparent": traceparent,
+        "door": door,
         "problem": _beginning(request),
         "equivalences": "[]",
         "request": dump(request),
@@ -303,7 +305,7 @@ def _find(conn: Connection, tenant: str, key: str, digest: str) -> Accepted | No
     if row is None:
         return None
     if row.request_digest != digest:
-        raise InvalidRequest(
+        raise IdempotencyConflict(
             f"the idempotency key {key!r} was used for another request (job {row.id}): use a new key for a new request"
         )
     return Accepted(cast(str, row.id), False, None)

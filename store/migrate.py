@@ -15,12 +15,12 @@ from sqlalchemy.pool import NullPool
 
 from ..schemas.errors import SchemaMismatch, StoreUnavailable
 from .database import parse_url
+from .door_tables import metadata
 from .errors import sqlite_busy, translate
-from .tables import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """Newest revision that this version knows; a test holds it equal to the scripts' own head."""
-_KNOWN = ("0001",)
+_KNOWN = ("0001", "0002")
 """All revisions that this version knows, oldest first."""
 _ADVISORY_LOCK = 0x6B327468  # "k2th"
 _LOCK_TIMEOUT_S = 60.0

@@ -62,6 +62,8 @@ jobs = Table(
     Column("reply_to", Text, comment="Id of the Celery task that waits for the result; NULL = nobody waits."),
     Column("replied_at", Double, comment="When the result was sent to reply_to; NULL = not yet."),
     Column("traceparent", Text, comment="W3C trace context of the submitter; NULL = not traced."),
+    Column("door", Text, comment="DoorNote as JSON: what the door needs to show the job again; NULL = nothing."),
+    Column("tokens", BigInteger, comment="Tokens of the result, prompt and completion; NULL = not finished."),
     Column("problem", Text, nullable=False, comment="Beginning of the problem, for lists."),
     Column("answer", Text, comment="Beginning of the final answer, for lists; NULL = none."),
     Column("equivalences", Text, nullable=False, comment="JSON list of [i, j, same] for candidates i < j."),
@@ -76,6 +78,10 @@ jobs = Table(
         sqlite_where=text(UNFINISHED_SQL),
         postgresql_where=text(UNFINISHED_SQL),
     ),
+    Index(
+        "ix_jobs_unfinished_tenant", "tenant", sqlite_where=text(UNFINISHED_SQL), postgresql_where=text(UNFINISHED_SQL)
+    ),
+    Index("ix_jobs_tenant_finished_at", "tenant", "finished_at"),
     Index(
         "ix_jobs_unreplied",
         "finished_at",

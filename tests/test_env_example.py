@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from k2think.schemas.settings import RoleSettings, Settings
+from k2think.schemas.settings import GatewaySettings, RoleSettings, Settings
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
+NESTED: tuple[type[BaseModel], ...] = (RoleSettings, GatewaySettings)
 LESSER_ROLES = ("PLANNER", "VERIFIER", "SAFETY")
 """Agents whose variables are listed without repeating the generator's words."""
 
@@ -62,8 +64,8 @@ def variables() -> dict[str, FieldInfo]:
     for name, field in Settings.model_fields.items():
         if isinstance(field.validation_alias, str):
             found[field.validation_alias] = field
-        elif "RoleSettings" in str(field.annotation):
-            for inner, inner_field in RoleSettings.model_fields.items():
+        elif nested := next((kind for kind in NESTED if kind.__name__ in str(field.annotation)), None):
+            for inner, inner_field in nested.model_fields.items():
                 found[f"K2THINK_{name}__{inner}".upper()] = inner_field
         else:
             found[f"K2THINK_{name}".upper()] = field

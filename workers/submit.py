@@ -9,6 +9,7 @@ import redis.asyncio
 
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, load_templates
+from ..schemas.doors import DoorNote
 from ..schemas.errors import InvalidRequest, NotFound
 from ..schemas.ids import uuid7
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
@@ -42,11 +43,12 @@ class Submitter:
         reply_to: str | None = None,
         traceparent: str | None = None,
         job_id: str | None = None,
+        door: DoorNote | None = None,
     ) -> Accepted:
         """Commit a job and ring for its first step. After this it will end, whatever dies.
 
-        `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer. Raises
-        InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
+        `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer.
+        `door`: what the door wants to find again. Raises InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
         accepted = await self._database.run(
@@ -61,6 +63,7 @@ class Submitter:
                 traceparent=traceparent,
                 queue_max=self._settings.queue_max,
                 job_id=job_id,
+                door=None if door is None else door.model_dump_json(),
             )
         )
         if accepted.message is not None:

@@ -1,6 +1,9 @@
 """`k2think up`: the whole stack in the foreground, each role a child process."""
 
 import signal
+from importlib.util import find_spec
+
+import structlog
 
 from ..schemas.settings import Settings
 from ..store.migrate import upgrade
@@ -13,6 +16,7 @@ from .supervisor import BackgroundSupervisor, Supervisor
 UP_ROLES = ("safety", "planner", "generator", "verifier", "intake")
 GRACE_S = 10.0
 """Seconds on top of K2THINK_SHUTDOWN_S before a child that will not stop is killed."""
+log = structlog.stdlib.get_logger(__name__)
 
 
 def run_up(settings: Settings) -> int:
@@ -39,6 +43,10 @@ def run_up(settings: Settings) -> int:
             for name in settings.backends
         ]
         children.append(Child("sweeper", k2think_command("sweeper"), environment))
+        if find_spec("fastapi") is not None and find_spec("uvicorn") is not None:
+            children.append(Child("gateway", k2think_command("gateway"), environment))
+        else:
+            log.warning("no_gateway", hint="the HTTP doors are not installed: pip install 'k2think[gateway]'")
         supervisor = Supervisor(children, stop_timeout_s=settings.shutdown_s + GRACE_S)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, supervisor.stop)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,13 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("K2THINK_", "CEREBRAS_"))}
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class RunningUp:
     """`k2think up` as a child process, logging JSON lines to a file."""
 
@@ -42,6 +50,7 @@ class RunningUp:
             "K2THINK_LEASE_S": "3",
             "K2THINK_HEARTBEAT_S": "1",
             "K2THINK_SHUTDOWN_S": "1",
+            "K2THINK_GATEWAY__PORT": str(free_port()),
             **environment,
         }
         with self.log.open("ab") as stream:
@@ -53,6 +62,11 @@ class RunningUp:
                 stdout=stream,
                 stderr=stream,
             )
+
+    @property
+    def url(self) -> str:
+        """Root of its gateway."""
+        return f"http://127.0.0.1:{self.environment['K2THINK_GATEWAY__PORT']}"
 
     def lines(self) -> list[dict[str, Any]]:
         """All log lines so far."""

@@ -25,7 +25,11 @@ def start_up() -> Iterator[Callable[..., RunningUp]]:
             up = RunningUp(folder, environment)
             running.append(up)
             up.wait_for(
-                lambda: up.count("worker_started") >= 5 and up.count("sweeper_started") >= 1, "the start of `up`"
+                lambda: (
+                    up.count("worker_started") >= 5
+                    and all(up.count(event) >= 1 for event in ("sweeper_started", "gateway_started"))
+                ),
+                "the start of `up`",
             )
             return up
 

@@ -1,0 +1,1 @@
+"""The HTTP doors: OpenAI-compatible, native, and the trace page. On `store` and the submit path only."""

@@ -1,0 +1,55 @@
+"""`k2think gateway`: one process that serves the HTTP doors. Run as many as you need behind a balancer."""
+
+import socket
+
+import structlog
+import uvicorn
+
+from ..schemas.errors import ConfigurationError
+from ..schemas.settings import GatewaySettings, Settings
+from ..workers.logs import configure_logs
+from ..workers.queues import broker_url
+from ..workers.worker import wait_for_schema
+from .app import create_app
+
+BACKLOG = 2048
+DRAIN_S = 5
+"""Seconds that open requests get after SIGTERM; a stream that is cut off can be resumed or asked for again."""
+log = structlog.stdlib.get_logger(__name__)
+
+
+def run_gateway(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError and SchemaMismatch before anything is served."""
+    configure_logs(settings, role="gateway")
+    broker_url(settings)
+    wait_for_schema(settings)
+    listener = _listen(settings.gateway)
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    log.info("gateway_started", url=f"http://{host}:{port}/v1", page=f"http://{host}:{port}/ui")
+    uvicorn.Server(config).run(sockets=[listener])
+    log.info("gateway_stopped")
+    return 0
+
+
+def _listen(gateway: GatewaySettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((gateway.host, gateway.port))
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        listener.close()
+        raise ConfigurationError(
+            f"the gateway cannot listen on {gateway.host} port {gateway.port} ({exc.strerror or exc}): "
+            "set K2THINK_GATEWAY__HOST or K2THINK_GATEWAY__PORT (0 = any free port)"
+        ) from exc
+    return listener

@@ -1,0 +1,52 @@
+"""What every endpoint needs, made once per process. Nothing in here is state that a second gateway would miss."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import redis.asyncio
+from fastapi import Request
+
+from ..schemas.settings import Settings
+from ..store.database import Database
+from ..workers.coordinator import Coordinator
+from ..workers.dispatcher import Dispatcher
+from ..workers.queues import broker_url, client_url
+from ..workers.submit import Submitter
+
+REDIS_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Open while the process serves."""
+
+    settings: Settings
+    database: Database
+    submitter: Submitter
+    coordinator: Coordinator
+    redis: "redis.asyncio.Redis"
+    """For counters only: whatever is in it may be lost."""
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings) -> AsyncGenerator[Services]:
+    """Connect. Raises ConfigurationError without a broker."""
+    database = Database(settings.sqlalchemy_url)
+    dispatcher = Dispatcher(broker_url(settings))
+    coordinator = Coordinator(database, dispatcher)
+    client = redis.asyncio.Redis.from_url(
+        client_url(broker_url(settings)), socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+    )
+    try:
+        yield Services(settings, database, Submitter(settings, coordinator), coordinator, client)
+    finally:
+        await client.aclose()
+        await coordinator.settle()
+        dispatcher.close()
+        database.close()
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that serves this request (a FastAPI dependency)."""
+    return request.app.state.services
