@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from k2think.schemas import errors
-from k2think.schemas.errors import BackendError, K2ThinkError, QueueFull, RateLimited, explain
+from k2think.schemas.errors import BackendError, K2ThinkError, LimitReached, QueueFull, RateLimited, explain
 from k2think.schemas.jobs import SolveRequest
 from k2think.schemas.messages import Envelope
 from k2think.schemas.policy import Policy
@@ -90,7 +90,8 @@ def test_an_error_says_its_message_and_carries_its_data(cls: type[K2ThinkError])
         bare = cls("it broke")
         assert (bare.status, bare.retry_after_s) == (None, None)
     else:
-        error = QueueFull("it broke", retry_after_s=2.0) if cls is QueueFull else cls("it broke")
+        timed = cls in (QueueFull, LimitReached)
+        error = cls("it broke", retry_after_s=2.0) if timed else cls("it broke")  # type: ignore[call-arg]
     assert str(error) == "it broke"
     assert cls.__doc__
 
