@@ -9,7 +9,7 @@ from ..schemas.errors import ConfigurationError
 from ..schemas.settings import GatewaySettings, Settings
 from ..workers.logs import configure_logs
 from ..workers.queues import broker_url
-from ..workers.worker import wait_for_schema
+from ..workers.schema import wait_for_schema
 from .app import create_app
 
 BACKLOG = 2048

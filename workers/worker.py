@@ -3,26 +3,23 @@
 import asyncio
 import resource
 import signal
-import time
 import warnings
 
 import structlog
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 
-from ..schemas.errors import StoreUnavailable
 from ..schemas.settings import Settings
 from ..store.database import Database
-from ..store.migrate import require_current
 from .app import create_app
 from .coordinator import Coordinator
 from .dispatcher import Dispatcher
 from .logs import configure_logs
-from .outage import DATABASE, WAIT_MAX_S, outage_of
 from .pool import pool_class
 from .queues import broker_url, result_backend_url, role_queues
 from .replies import Replies
 from .runtime import Runtime
+from .schema import wait_for_schema
 from .sweeper import Sweeper
 from .tasks import register_door, register_steps
 
@@ -88,20 +85,6 @@ async def _sweep(settings: Settings) -> int:
         dispatcher.close()
         database.close()
     return 0
-
-
-def wait_for_schema(settings: Settings) -> None:
-    """Wait until the database answers, then hold its schema against ours. Raises SchemaMismatch."""
-    outage = outage_of(DATABASE)
-    while True:
-        try:
-            require_current(settings.sqlalchemy_url)
-        except StoreUnavailable as exc:
-            outage.lost(exc)
-            time.sleep(WAIT_MAX_S)
-        else:
-            outage.back()
-            return
 
 
 def _allow_many_streams() -> None:
