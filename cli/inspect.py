@@ -12,6 +12,7 @@ from ..schemas.errors import InvalidRequest, NotFound
 from ..schemas.jobs import JobError, JobStatus
 from ..schemas.settings import Settings, load_settings
 from ..schemas.trace import JobTrace
+from ..schemas.withheld import withhold_refused
 from .exits import Exit
 from .terminal import age, cell, console, plain, print_json, table
 
@@ -76,9 +77,8 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
       k2think jobs show 019a2b3c --json | jq .usage
     """
     from .job_text import result_lines
-    from .withheld import withhold
 
-    trace = withhold(_trace(job_id))
+    trace = withhold_refused(_trace(job_id))
     result = trace.result
     if as_json:
         print_json(_unfinished(trace) if result is None else result.model_dump(mode="json"))
@@ -103,9 +103,8 @@ def why(job_id: JobId) -> None:
       k2think jobs why 019a2b3c
     """
     from .job_text import why_lines
-    from .withheld import withhold
 
-    _print(why_lines(withhold(_trace(job_id))))
+    _print(why_lines(withhold_refused(_trace(job_id))))
 
 
 @jobs_app.command("trace")
@@ -121,9 +120,8 @@ def trace(job_id: JobId, as_json: AsJson = False) -> None:
       k2think jobs trace 019a2b3c --json > trace.json
     """
     from .trace_text import trace_lines
-    from .withheld import withhold
 
-    found = withhold(_trace(job_id))
+    found = withhold_refused(_trace(job_id))
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from harness.cli import Cli, Solved
 from k2think.agents.pipeline import first_step
-from k2think.cli.withheld import WITHHELD
 from k2think.schemas.jobs import SolveRequest
+from k2think.schemas.withheld import WITHHELD
 from k2think.store.database import Database
 from k2think.store.jobs import accept_job
 from k2think.store.migrate import upgrade

@@ -1,29 +1,47 @@
-"""What the safety filter withheld is withheld from those who look at the trace, too."""
+"""What the safety filter has not let pass is withheld from those who look at the trace, too."""
 
 from typing import Any
 
-from ..schemas.completion import ChatMessage
-from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
-from ..schemas.outcomes import ScreenVerdict, StepStatus
-from ..schemas.trace import AttemptTrace, CallTrace, JobTrace, StepTrace
+from .completion import ChatMessage
+from .jobs import JobStatus, SolveRequest, SolveResult
+from .outcomes import ScreenVerdict, StepStatus
+from .trace import AttemptTrace, CallTrace, JobTrace, StepTrace
 
 WITHHELD = "[withheld]"
 _TEXT_FIELDS = ("content", "answer", "reasoning", "plan", "reason", "check_detail", "topics", "difficulty")
 """Fields of the steps' results that hold text of a model."""
 _SCREENINGS = ("screen_input", "screen_output")
+_PLAN_SCREENING = "screen_"
+"""A plan's screening is named after the plan's step with this before it."""
 
 
 def withhold(trace: JobTrace) -> JobTrace:
-    """Return the trace without the models' text where a screening did not let it pass, else the trace itself.
+    """Return the trace as the users of the doors may see it: with the models' text only where it was let pass.
 
-    A refused request is withheld as well. A job that succeeded has passed.
+    A job that succeeded has passed. Of all others (still running, cancelled on the way, failed before the screening,
+    refused) a plan that was screened by itself is shown, and no other text of a model. A refused request is withheld
+    as well.
     """
+    return trace if trace.status is JobStatus.succeeded else _without_text(trace)
+
+
+def withhold_refused(trace: JobTrace) -> JobTrace:
+    """Return the trace as an operator may see it: unscreened text is shown, what a screening did not let pass is not."""
     if trace.status is JobStatus.succeeded or not (trace.status is JobStatus.refused or _stopped(trace)):
         return trace
-    request_refused = any(step.kind == "screen_input" and not _passed(step) for step in trace.steps)
+    return _without_text(trace)
+
+
+def _without_text(trace: JobTrace) -> JobTrace:
+    request_refused = any(
+        step.kind == "screen_input" and step.status.final and not _passed(step) for step in trace.steps
+    )
+    shown = {
+        step.name.removeprefix(_PLAN_SCREENING) for step in trace.steps if step.kind == "screen_plan" and _safe(step)
+    }
     return trace.model_copy(
         update={
-            "steps": tuple(_step(step) for step in trace.steps),
+            "steps": tuple(_step(step, plan_shown=step.name in shown) for step in trace.steps),
             "request": _request(trace.request) if request_refused else trace.request,
             "result": None if trace.result is None else _result(trace.result),
         }
@@ -37,6 +55,10 @@ def _stopped(trace: JobTrace) -> bool:
 def _passed(step: StepTrace) -> bool:
     if step.status is StepStatus.cancelled:
         return True
+    return _safe(step)
+
+
+def _safe(step: StepTrace) -> bool:
     return step.result is not None and step.result.get("verdict") == ScreenVerdict.safe.value
 
 
@@ -61,10 +83,11 @@ def _message(message: ChatMessage) -> ChatMessage:
     return message.model_copy(update={"content": WITHHELD})
 
 
-def _step(step: StepTrace) -> StepTrace:
+def _step(step: StepTrace, *, plan_shown: bool) -> StepTrace:
     result = step.result
     if result is not None:
-        hidden: dict[str, Any] = {name: WITHHELD for name in _TEXT_FIELDS if result.get(name)}
+        shown = ("plan",) if plan_shown else ()
+        hidden: dict[str, Any] = {name: WITHHELD for name in _TEXT_FIELDS if result.get(name) and name not in shown}
         result = {**result, **hidden}
     return step.model_copy(update={"result": result, "attempts": tuple(_attempt(attempt) for attempt in step.attempts)})
 
