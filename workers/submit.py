@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import redis.asyncio
+from sqlalchemy import Connection
 
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, load_templates
@@ -18,6 +19,7 @@ from ..schemas.policy import Selection
 from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings
 from ..schemas.trace import EventKind, JobEvent
 from ..store.database import Database
+from ..store.deliveries import notify_when_done
 from ..store.jobs import Accepted, accept_job, events_after, job_result
 from .coordinator import Coordinator
 from .queues import broker_url, client_url, job_channel
@@ -44,20 +46,24 @@ class Submitter:
         traceparent: str | None = None,
         job_id: str | None = None,
         door: DoorNote | None = None,
+        notify: bool = False,
     ) -> Accepted:
         """Commit a job and ring for its first step. After this it will end, whatever dies.
 
         `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer.
-        `door`: what the door wants to find again. Raises InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
+        `door`: what the door wants to find again. `notify`: send a webhook when the job has ended, where the tenant or
+        the settings name a target. Raises InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
-        accepted = await self._database.run(
-            lambda connection: accept_job(
+        now = time.time()
+
+        def accept(connection: Connection) -> Accepted:
+            accepted = accept_job(
                 connection,
                 request=request,
                 first=first_step(request),
                 tenant=tenant,
-                now=time.time(),
+                now=now,
                 attached=attached,
                 reply_to=reply_to,
                 traceparent=traceparent,
@@ -65,7 +71,13 @@ class Submitter:
                 job_id=job_id,
                 door=None if door is None else door.model_dump_json(),
             )
-        )
+            if notify and accepted.created:
+                notify_when_done(
+                    connection, self._settings, tenant=tenant, subject="job", subject_id=accepted.job_id, now=now
+                )
+            return accepted
+
+        accepted = await self._database.run(accept)
         if accepted.message is not None:
             self._coordinator.dispatcher.publish([accepted.message])
         return accepted
