@@ -41,7 +41,7 @@ tenants = Table(
     Column("tokens_per_day", BigInteger, comment="Tokens of jobs finished in a UTC day; NULL = no limit."),
     Column("stored_bytes", BigInteger, comment="Bytes of all files together; NULL = no limit."),
     Column("webhook_url", Text, comment="Where notices go; NULL = to the settings' own target, if any."),
-    Column("webhook_secret", Text, comment="whsec_… that signs the notices; NULL = the settings' own."),
+    Column("webhook_secret", Text, comment="whsec_… that signs them; set with the URL."),
     comment="Limits and webhook target of each tenant. A tenant without a row has none of its own.",
 )
 
@@ -98,6 +98,7 @@ batches = Table(
     Column("total", Integer, nullable=False, comment="Lines; 0 until validated."),
     Column("completed", Integer, nullable=False, comment="Lines that have an answer."),
     Column("failed", Integer, nullable=False, comment="Lines that ended without."),
+    Column("usage", Text, comment="Tokens of all its answers, as JSON; NULL = not ended."),
     Column("lease_owner", Text, comment="Process that works on it; NULL = none."),
     Column("lease_until", Double, comment="When its claim runs out; NULL = none."),
     Column("fence", Integer, nullable=False, comment="Claims so far: what an older claim writes is refused."),
@@ -133,7 +134,7 @@ batch_requests = Table(
     Column("length", Integer, nullable=False, comment="Bytes of the line."),
     Column("status", Text, nullable=False, comment="pending, submitted, completed or failed."),
     Column("job_id", Text, comment="The line's job; NULL = not submitted, or never to be."),
-    Column("error", Text, comment="Error of a line that never became a job, as JSON; NULL = none."),
+    Column("error", Text, comment="What its error line says, as JSON; NULL = what the job came to."),
     UniqueConstraint("batch_id", "custom_id", name="uq_batch_requests_custom_id"),
     Index("ix_batch_requests_status", "batch_id", "status", "line"),
     Index("ix_batch_requests_job", "job_id"),

@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("total", sa.Integer(), nullable=False, comment="Lines; 0 until validated."),
         sa.Column("completed", sa.Integer(), nullable=False, comment="Lines that have an answer."),
         sa.Column("failed", sa.Integer(), nullable=False, comment="Lines that ended without."),
+        sa.Column("usage", sa.Text(), nullable=True, comment="Tokens of all its answers, as JSON; NULL = not ended."),
         sa.Column("lease_owner", sa.Text(), nullable=True, comment="Process that works on it; NULL = none."),
         sa.Column("lease_until", sa.Double(), nullable=True, comment="When its claim runs out; NULL = none."),
         sa.Column(
@@ -183,7 +184,7 @@ def upgrade() -> None:
             "webhook_secret",
             sa.Text(),
             nullable=True,
-            comment="whsec_… that signs the notices; NULL = the settings' own.",
+            comment="whsec_… that signs them; set with the URL.",
         ),
         sa.PrimaryKeyConstraint("tenant"),
         comment="Limits and webhook target of each tenant. A tenant without a row has none of its own.",
@@ -233,7 +234,7 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False, comment="pending, submitted, completed or failed."),
         sa.Column("job_id", sa.Text(), nullable=True, comment="The line's job; NULL = not submitted, or never to be."),
         sa.Column(
-            "error", sa.Text(), nullable=True, comment="Error of a line that never became a job, as JSON; NULL = none."
+            "error", sa.Text(), nullable=True, comment="What its error line says, as JSON; NULL = what the job came to."
         ),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("batch_id", "line"),
