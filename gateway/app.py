@@ -8,9 +8,10 @@ from fastapi import APIRouter, FastAPI
 from .. import __version__
 from ..schemas.settings import Settings
 from .errors import install_error_handlers
+from .jobs import router as jobs_router
 from .services import open_services
 
-ROUTERS: tuple[APIRouter, ...] = ()
+ROUTERS: tuple[APIRouter, ...] = (jobs_router,)
 """All endpoints, by subject."""
 
 

@@ -25,6 +25,11 @@ def withhold(trace: JobTrace) -> JobTrace:
     return trace if trace.status is JobStatus.succeeded else _without_text(trace)
 
 
+def withhold_result(result: SolveResult) -> SolveResult:
+    """Return the result as the users of the doors may see it: nothing a model wrote, unless all of it was let pass."""
+    return result if result.status is JobStatus.succeeded else _result(result)
+
+
 def withhold_refused(trace: JobTrace) -> JobTrace:
     """Return the trace as an operator may see it: unscreened text is shown, what a screening did not let pass is not."""
     if trace.status is JobStatus.succeeded or not (trace.status is JobStatus.refused or _stopped(trace)):
