@@ -11,8 +11,10 @@ from .batch import batch_app
 from .doctor import doctor
 from .exits import Exit, fail
 from .inspect import jobs_app, queues
+from .keys import keys_app
 from .operate import db_app, gateway, sweeper, up, worker
 from .solve import solve
+from .tenants import tenants_app
 
 app = typer.Typer(
     name="k2think",
@@ -50,6 +52,8 @@ app.command()(worker)
 app.command()(sweeper)
 app.add_typer(jobs_app, name="jobs")
 app.command()(queues)
+app.add_typer(keys_app, name="keys")
+app.add_typer(tenants_app, name="tenants")
 app.add_typer(db_app, name="db")
 app.command()(doctor)
 

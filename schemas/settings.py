@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from .errors import ConfigurationError
 from .messages import AgentKind
+from .webhooks import check_webhook_url, secret_bytes
 
 BUNDLED_MODEL = "k2think-mini"
 CEREBRAS_URL = "https://api.cerebras.ai"
@@ -118,6 +119,24 @@ class GatewaySettings(BaseModel):
     """Secret that signs them, as whsec_ and base64 (`openai` verifies them with the same one)."""
     webhook_attempts_max: int = Field(default=10, ge=1, le=100)
     """Tries of one notice before it is given up; the back-off doubles from 2 s to an hour."""
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _postable(cls, value: str | None) -> str | None:
+        return None if value is None else check_webhook_url(value)
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signs(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            secret_bytes(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError("webhook_url needs K2THINK_GATEWAY__WEBHOOK_SECRET beside it: webhooks are always signed")
+        return self
 
 
 class LogFormat(StrEnum):

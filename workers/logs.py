@@ -11,7 +11,11 @@ import structlog
 from ..schemas.settings import LogFormat, Settings
 
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
-_KEY = re.compile(r"\b(?:sk|csk|key|hf|ghp)[-_][A-Za-z0-9_-]{12,}|(?<=Bearer )\S+")
+_KEY = re.compile(
+    r"\b(?:sk|csk|key|hf|ghp)[-_][A-Za-z0-9_-]{12,}|(?<=Bearer )\S+"
+    # Our own keys, after their public part, and the secrets of webhooks.
+    r"|(?<=\bk2_[a-z2-7]{10}_)\w+|(?<=\bwhsec_)[A-Za-z0-9+/_=-]+"
+)
 _QUIET = {
     "celery": logging.ERROR,
     "celery.worker.consumer.consumer": logging.ERROR,
