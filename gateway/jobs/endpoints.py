@@ -44,7 +44,7 @@ async def create_job(
                 param="idempotency_key",
             )
         body = body.model_copy(update={"idempotency_key": idempotency_key})
-    accepted = await services.submitter.submit(body, tenant=caller.tenant, door=DoorNote(door=Door.jobs))
+    accepted = await services.submitter.submit(body, tenant=caller.tenant, door=DoorNote(door=Door.jobs), notify=True)
     response.headers["Location"] = f"/v1/jobs/{accepted.job_id}"
     return await services.database.read(
         lambda connection: job_object(connection, accepted.job_id, tenant=caller.tenant)
