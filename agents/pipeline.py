@@ -12,7 +12,8 @@ nothing, and what is over is recognised by what exists (a comparison or an outpu
 from dataclasses import dataclass
 
 from ..grading.equivalence import quick
-from ..schemas.jobs import JobError, JobStatus, SolveRequest
+from ..schemas.completion import FinishReason
+from ..schemas.jobs import CUT_OFF, JobError, JobStatus, SolveRequest
 from ..schemas.messages import ComparePair, GenerateCandidate, MakePlan, ScreenInput, ScreenOutput
 from ..schemas.outcomes import Candidate, CheckStatus, Compared, Planned, Screened, ScreenVerdict, StepView
 from ..schemas.policy import Plan, Selection
@@ -315,10 +316,19 @@ def _without_answer(job: JobView, field: Field) -> Ending:
         error = JobError(
             code="checks_failed", message="no candidate passed the task's own checks; the trace has each one's reason"
         )
+    elif _all_cut_off(job):
+        error = JobError(
+            code=CUT_OFF, message="every candidate reached its token limit before its answer: allow more tokens"
+        )
     else:
         reasons = "; ".join(f"candidate {index}: {reason}" for index, reason in field.disqualified.items())
         error = JobError(code="no_answer", message=f"no candidate came to an answer ({reasons})")
     return Ending(JobStatus.failed, selection=selection, error=error)
+
+
+def _all_cut_off(job: JobView) -> bool:
+    candidates = _candidates(job)
+    return bool(candidates) and all(item.finish_reason is FinishReason.length for item in candidates)
 
 
 def _withheld(step: StepView, what: str) -> Decision | None:

@@ -66,11 +66,12 @@ def sort_out(candidates: Sequence[Candidate], request: SolveRequest) -> Field:
 
 
 def _disqualified_by(candidate: Candidate, request: SolveRequest) -> str | None:
-    if candidate.finish_reason is FinishReason.length:
+    as_is = request.policy.as_is
+    if candidate.finish_reason is FinishReason.length and not as_is:
         return "cut off: the completion reached its token limit"
     if candidate.finish_reason is FinishReason.content_filter:
         return "withheld by the backend's content filter"
-    if not candidate.content.strip():
+    if not candidate.content.strip() and not as_is:
         return "empty: no answer was given"
     if candidate.check is CheckStatus.failed:
         return f"failed the task's own check: {candidate.check_detail or 'no detail'}"

@@ -4,12 +4,12 @@ import json
 import re
 from typing import Any
 
+from ..schemas.chat_answers import DEFAULT_MODEL, chat_completion
 from ..schemas.ids import uuid7
 from ..schemas.jobs import JobStatus, SolveResult
 from .batch_input import BadLine, InputLine, id_digest
 
 BAD_LINE_CODE = "invalid_request"
-DEFAULT_MODEL = "k2think"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -74,52 +74,10 @@ def _line_key(number: int) -> bytes:
 def _openai_answer(line: InputLine, result: SolveResult) -> dict[str, Any]:
     answer: dict[str, Any] = {"id": f"batch_req_{result.job_id}", "custom_id": line.id, "response": None, "error": None}
     if result.status is JobStatus.succeeded:
-        body = _completion(line, result)
+        body = chat_completion(line.model or DEFAULT_MODEL, [result])
         answer["response"] = {"status_code": 200, "request_id": result.job_id, "body": body}
     else:
         error = result.error
         code, message = (error.code, error.message) if error else (result.status.value, "no reason was recorded")
         answer["error"] = {"code": code, "message": message}
     return answer
-
-
-def _completion(line: InputLine, result: SolveResult) -> dict[str, Any]:
-    used = result.usage.total
-    return {
-        "id": f"chatcmpl-{result.job_id}",
-        "object": "chat.completion",
-        "created": _created(result.job_id),
-        "model": line.model or DEFAULT_MODEL,
-        "choices": [
-            {
-                "index": 0,
-                "message": {
-                    "role": "assistant",
-                    "content": result.content or "",
-                    "refusal": None,
-                    "reasoning": result.reasoning,
-                    "reasoning_content": result.reasoning,
-                },
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {
-            "prompt_tokens": used.prompt,
-            "completion_tokens": used.completion,
-            "total_tokens": used.total,
-            "completion_tokens_details": {"reasoning_tokens": used.reasoning},
-        },
-        "k2think": {
-            "job_id": result.job_id,
-            "answer": result.answer,
-            "votes": result.selection.votes if result.selection else 0,
-            "calls": result.usage.calls,
-            "seconds": round(result.timings.total, 3),
-        },
-    }
-
-
-def _created(job_id: str) -> int:
-    """Unix time in seconds at which the job was accepted: the first 48 bits of a UUIDv7 are its milliseconds."""
-    return int(job_id.replace("-", "")[:12], 16) // 1000

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from ..schemas.chat import ChatBody
+from ..schemas.chat_answers import DEFAULT_MODEL
 from ..schemas.errors import InvalidRequest, explain
 from ..schemas.jobs import SolveRequest
 from ..schemas.policy import Policy, Priority
-from .chat_body import chat_fields
 from .requests import parse_policy
 
 LINE_BYTES_MAX = 16_000_000
@@ -204,9 +205,32 @@ def _openai_fields(fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
         raise InvalidRequest(f"only POST {_OPENAI_URL} is served, not {method} {url}")
     if not isinstance(body, dict):
         raise InvalidRequest("its body must be an object with messages")
-    chat = cast(dict[str, Any], body)
-    model = chat.get("model")
-    return chat_fields(chat), model if isinstance(model, str) else ""
+    given = cast(dict[str, Any], body)
+    named = given.get("model")
+    model = named if isinstance(named, str) else ""
+    try:
+        chat = ChatBody.model_validate({**_nested(given), "model": model or DEFAULT_MODEL})
+    except ValidationError as exc:
+        raise InvalidRequest(f"body.{explain(exc)}") from exc
+    except InvalidRequest as exc:
+        raise InvalidRequest(f"body.{exc}") from exc
+    for name, unwanted in (("n", chat.n > 1), ("stream", chat.stream)):
+        if unwanted:
+            raise InvalidRequest(f"body.{name}: this value is not supported in a batch: leave it out")
+    request: dict[str, Any] = {
+        "messages": chat.conversation,
+        "policy": chat.policy_fields(),
+        "checks": chat.k2think.checks,
+        "metadata": chat.metadata,
+    }
+    return request, model
+
+
+def _nested(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with our own options where the gateway has them; a file may have them at its top."""
+    own = {name: body[name] for name in ("policy", "checks") if body.get(name) is not None}
+    rest = {name: value for name, value in body.items() if name not in ("policy", "checks")}
+    return {**rest, "k2think": own} if own else rest
 
 
 def _laid_over(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:

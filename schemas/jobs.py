@@ -7,11 +7,13 @@ from pydantic import Field, field_validator, model_validator
 
 from .base import Frozen
 from .checks import Checks
-from .completion import ChatMessage, TokenUsage
+from .completion import ChatMessage, FinishReason, TokenUsage
 from .policy import Policy, Selection
 
 PROBLEM_CHARS_MAX = 1_000_000
 MESSAGES_MAX = 1_000
+CUT_OFF = "cut_off"
+"""Error code of a job whose candidates all reached their token limit."""
 
 
 class JobStatus(StrEnum):
@@ -158,7 +160,7 @@ class JobError(Frozen):
     """Why a job has no answer."""
 
     code: str
-    """Machine-readable: `no_answer`, `checks_failed`, `refused`, `expired`, `cancelled`, or a code of the error tree."""
+    """Machine-readable: `no_answer`, `cut_off`, `checks_failed`, `refused`, `expired`, `cancelled`, or a code of the error tree."""
     message: str
     """What happened, why, and what to do."""
 
@@ -176,6 +178,8 @@ class SolveResult(Frozen):
     """The answer text."""
     reasoning: str | None = None
     """The winner's reasoning."""
+    finish_reason: FinishReason | None = None
+    """Why the winner's completion ended; None = there is no winner."""
     plan: str | None = None
     """The plan that the winner was given; None = none."""
     selection: SelectionReport | None = None

@@ -97,6 +97,10 @@ class Policy(Frozen):
     """Queue priority."""
     backend: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,60}$")
     """Named generator backend that must serve this job; None = any worker of the pool."""
+    as_is: bool = False
+    """Take candidates as they came: one that is cut off or empty may win, too. Off = it loses."""
+    show_plan: bool = False
+    """Screen the shared plan while the candidates are sampled, so that it may be shown before the answer is there."""
 
     @model_validator(mode="before")
     @classmethod

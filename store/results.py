@@ -39,6 +39,7 @@ def build_result(
         answer=candidate.answer if candidate else None,
         content=candidate.content if candidate else None,
         reasoning=candidate.reasoning if candidate else None,
+        finish_reason=candidate.finish_reason if candidate else None,
         plan=plan,
         selection=_selection(conn, job.job_id, ending.selection),
         usage=_usage(conn, job.job_id),

@@ -126,6 +126,8 @@ REQUEST = SolveRequest(
         token_budget=10_000,
         priority=Priority.batch,
         backend="fast",
+        as_is=True,
+        show_plan=True,
     ),
     checks=CHECKS,
     metadata={"line": "17"},
@@ -137,6 +139,7 @@ SUCCEEDED = SolveResult(
     answer="405",
     content="The sum is 405.",
     reasoning="347 + 58 = 405",
+    finish_reason=FinishReason.stop,
     plan="Add.",
     selection=SelectionReport(
         method=Selection.consensus_then_pairwise,
