@@ -1,6 +1,7 @@
 """What an agent is given besides the message body: who asks, the backend to call, and the record to fill."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +11,10 @@ from ..schemas.settings import BackendSettings
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
 from .call import Completion, call_model
+
+
+def _unwatched(_request: CompletionRequest, _record: CallTrace) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 @dataclass(slots=True)
@@ -30,6 +35,8 @@ class AgentContext:
     """Filled as the call goes, so that a cancelled or failed attempt leaves its trace."""
     on_delta: Callable[[Delta], None] | None = None
     """Told of every piece as it streams; None = nobody listens."""
+    around_call: Callable[[CompletionRequest, CallTrace], AbstractContextManager[object]] = _unwatched
+    """Makes what is entered around each model call; when it is left, the record is complete."""
 
     def bound(self) -> tuple[Backend, BackendSettings]:
         """Return backend and settings; raise ConfigurationError when the agent has none."""
@@ -50,16 +57,12 @@ class AgentContext:
         A server that refuses a request with a schema is asked again without: the agents read free text too.
         """
         backend, settings = self.bound()
-        call = partial(
-            call_model,
-            backend,
-            record=self.record if record is None else record,
-            settings=settings,
-            on_delta=self.on_delta,
-        )
-        try:
-            return await call(request)
-        except BadRequest:
-            if request.json_schema is None:
-                raise
-        return await call(request.model_copy(update={"json_schema": None}))
+        record = self.record if record is None else record
+        call = partial(call_model, backend, record=record, settings=settings, on_delta=self.on_delta)
+        with self.around_call(request, record):
+            try:
+                return await call(request)
+            except BadRequest:
+                if request.json_schema is None:
+                    raise
+            return await call(request.model_copy(update={"json_schema": None}))

@@ -105,6 +105,9 @@ class Coordinator:
             self.dispatcher.notify_cancel(job_id, steps)
         self.dispatcher.notify_job(job_id)
         if applied.result is not None:
+            from .counters import counters  # a client that only submits shall not load it
+
+            counters().job_ended(applied.result)
             log.info(
                 "job_finished", job=job_id, status=applied.result.status.value, seconds=applied.result.timings.total
             )

@@ -1,9 +1,11 @@
 """One step, from its message to its committed end: claim, acknowledge, run the agent, commit with what follows."""
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,9 +17,11 @@ from ..agents.generator import generate
 from ..agents.planner import make_plan
 from ..agents.safety import screen
 from ..agents.verifier import compare
+from ..schemas.completion import CompletionRequest
 from ..schemas.errors import BackendError, K2ThinkError
 from ..schemas.messages import (
     AGENT_OF_KIND,
+    AgentKind,
     Body,
     ComparePair,
     Envelope,
@@ -25,15 +29,18 @@ from ..schemas.messages import (
     MakePlan,
     ScreenInput,
     ScreenOutput,
+    queue_of,
 )
 from ..schemas.outcomes import StepFailure, StepResult
-from ..schemas.settings import Settings
+from ..schemas.settings import BackendSettings, Settings
 from ..schemas.trace import AttemptOutcome, CallTrace
 from ..store.steps import Claim, claim_step, drop_step, fail_step, finish_step
 from .backends import BackendPool
 from .coordinator import Coordinator
+from .counters import counters
 from .leases import Leases, Stopped, Work
 from .outage import DATABASE, outage_of, patiently
+from .telemetry import SpanHandle, telemetry
 
 BACKOFF_MAX_S = 60.0
 log = structlog.stdlib.get_logger(__name__)
@@ -65,15 +72,18 @@ class StepRunner:
             acknowledge()
             return
         with bound_contextvars(job=envelope.job_id, step=envelope.step, attempt=envelope.attempt):
+            counters().received(envelope)
             claim = await self._claim(envelope)
             acknowledge()
             if claim is None:
                 log.debug("message_ignored", reason="its step is done, claimed by another, or no longer wanted")
                 return
+            counters().started(envelope, waited_s=claim.claimed_at - claim.queued_at)
             work = Work(claim)
             self._leases.add(work)
             try:
-                await self._work(work)
+                with _step_span(claim, self._worker) as span:
+                    await self._work(work, span)
             finally:
                 self._leases.remove(work)
 
@@ -87,7 +97,7 @@ class StepRunner:
             ),
         )
 
-    async def _work(self, work: Work) -> None:
+    async def _work(self, work: Work, span: SpanHandle) -> None:
         record = CallTrace()
         work.task = asyncio.get_running_loop().create_task(self._agent(work.claim.envelope, record))
         if work.stopped is not None:
@@ -95,11 +105,14 @@ class StepRunner:
         try:
             result = await work.task
         except asyncio.CancelledError:
+            span.set(k2think__outcome=(work.stopped or AttemptOutcome.released).value)
             await self._drop(work, record)
         except Exception as exc:
+            span.fail(_failure(exc).code)
             await self._fail(work, record, exc)
         else:
-            await self._finish(work, record, result)
+            kept = await self._finish(work, record, result)
+            span.set(k2think__outcome=(AttemptOutcome.done if kept else AttemptOutcome.stale).value)
 
     async def _agent(self, envelope: Envelope, record: CallTrace) -> StepResult:
         agent = AGENT_OF_KIND[envelope.body.kind]
@@ -111,19 +124,23 @@ class StepRunner:
             backend=backend,
             settings=settings,
             record=record,
+            around_call=partial(_model_call, agent, settings),
         )
         return await _call_agent(envelope.body, context, fail_open=self._settings.safety_fail_open)
 
-    async def _finish(self, work: Work, record: CallTrace, result: StepResult) -> None:
+    async def _finish(self, work: Work, record: CallTrace, result: StepResult) -> bool:
         claim = work.claim
         kept = await self._coordinator.advance(
             claim.envelope.job_id,
             lambda connection: finish_step(connection, claim, result=result, call=_used(record), now=time.time()),
         )
         if kept:
-            log.info("step_finished", kind=claim.envelope.body.kind, seconds=round(time.monotonic() - work.began, 3))
+            seconds = time.monotonic() - work.began
+            counters().succeeded(claim.envelope, result, seconds=seconds)
+            log.info("step_finished", kind=claim.envelope.body.kind, seconds=round(seconds, 3))
         else:
             log.info("result_refused", reason="the lease had passed to another, or the step was cancelled")
+        return kept
 
     async def _fail(self, work: Work, record: CallTrace, exc: Exception) -> None:
         claim = work.claim
@@ -137,12 +154,16 @@ class StepRunner:
             reason=failure.message,
             retry_in_s=None if retry_at is None else round(retry_at - time.time(), 1),
         )
-        await self._coordinator.advance(
+        kept = await self._coordinator.advance(
             claim.envelope.job_id,
             lambda connection: fail_step(
                 connection, claim, failure=failure, call=_used(record), retry_at=retry_at, now=time.time()
             ),
         )
+        if kept and retry_at is None:
+            counters().failed(claim.envelope, code=failure.code)
+        elif kept:
+            counters().retried(claim.envelope)
 
     def _retry_at(self, starts: int, exc: Exception) -> float | None:
         if isinstance(exc, K2ThinkError) and not (isinstance(exc, BackendError) and exc.retryable):
@@ -166,7 +187,10 @@ class StepRunner:
         )
         log.info("step_stopped", outcome=outcome.value, completion_tokens=record.usage.completion)
         if again is not None:
+            counters().retried(work.claim.envelope)
             self._coordinator.dispatcher.publish([again])
+        elif outcome is AttemptOutcome.cancelled:
+            counters().revoked(work.claim.envelope)
 
 
 def _call_agent(body: Body, context: AgentContext, *, fail_open: bool) -> Awaitable[StepResult]:
@@ -179,6 +203,48 @@ def _call_agent(body: Body, context: AgentContext, *, fail_open: bool) -> Awaita
             return compare(body, context)
         case ScreenInput() | ScreenOutput():
             return screen(body, context, fail_open=fail_open)
+
+
+def _step_span(claim: Claim, worker: str) -> contextlib.AbstractContextManager[SpanHandle]:
+    envelope = claim.envelope
+    return telemetry().span(
+        envelope.body.kind,
+        kind="consumer",
+        traceparent=envelope.traceparent,
+        attributes={
+            "messaging.system": "celery",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": queue_of(envelope.body),
+            "messaging.message.id": envelope.message_id,
+            "k2think.job_id": envelope.job_id,
+            "k2think.step": envelope.step,
+            "k2think.attempt": envelope.attempt,
+            "k2think.worker": worker,
+            "k2think.queue_wait_s": max(0.0, claim.claimed_at - claim.queued_at),
+        },
+    )
+
+
+@contextlib.contextmanager
+def _model_call(
+    agent: AgentKind, settings: BackendSettings | None, request: CompletionRequest, record: CallTrace
+) -> Generator[None]:
+    """Count and trace one model call."""
+    if settings is None:
+        yield
+        return
+    outcome = "ok"
+    try:
+        with telemetry().model_call(agent.value, settings, request, record):
+            yield
+    except asyncio.CancelledError:
+        outcome = "cancelled"
+        raise
+    except Exception as exc:
+        outcome = _failure(exc).code
+        raise
+    finally:
+        counters().called(agent.value, record, settings, outcome=outcome)
 
 
 def _used(record: CallTrace) -> CallTrace | None:

@@ -23,6 +23,7 @@ from ..store.deliveries import notify_when_done
 from ..store.jobs import Accepted, accept_job, events_after, job_result
 from .coordinator import Coordinator
 from .queues import broker_url, client_url, job_channel
+from .telemetry import SpanHandle, telemetry
 
 POLL_S = 0.5
 """Seconds between two looks at the events while no doorbell rings: Redis may be away, SQL tells all the same."""
@@ -52,12 +53,12 @@ class Submitter:
 
         `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer.
         `door`: what the door wants to find again. `notify`: send a webhook when the job has ended, where the tenant or
-        the settings name a target. Raises InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
+        the settings name a target. `traceparent`: None = that of the request being served, if it has one. Raises InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
         now = time.time()
 
-        def accept(connection: Connection) -> Accepted:
+        def accept(connection: Connection, span: SpanHandle) -> Accepted:
             accepted = accept_job(
                 connection,
                 request=request,
@@ -66,7 +67,7 @@ class Submitter:
                 now=now,
                 attached=attached,
                 reply_to=reply_to,
-                traceparent=traceparent,
+                traceparent=span.traceparent,
                 queue_max=self._settings.queue_max,
                 job_id=job_id,
                 door=None if door is None else door.model_dump_json(),
@@ -77,7 +78,9 @@ class Submitter:
                 )
             return accepted
 
-        accepted = await self._database.run(accept)
+        with telemetry().span("accept_job", kind="producer", traceparent=traceparent) as span:
+            accepted = await self._database.run(lambda connection: accept(connection, span))
+            span.set(k2think__job_id=accepted.job_id, k2think__created=accepted.created)
         if accepted.message is not None:
             self._coordinator.dispatcher.publish([accepted.message])
         return accepted

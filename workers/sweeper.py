@@ -17,6 +17,7 @@ from ..schemas.settings import Settings
 from ..store.jobs import unreplied
 from ..store.sweep import attached_jobs, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
 from .coordinator import Coordinator
+from .counters import counters
 from .outage import DATABASE, REDIS, outage_of
 from .queues import broker_url, client_url, job_channel, list_keys
 
@@ -83,6 +84,7 @@ class Sweeper:
             lambda connection: reclaim_lost(connection, now=time.time(), attempts_max=self._settings.attempts_max)
         )
         for step in lost:
+            counters().lost(dead=step.dead)
             log.warning("lease_ran_out", job=step.job_id, step=step.step, attempt=step.attempt, dead_letter=step.dead)
             self._coordinator.dispatcher.notify_cancel(step.job_id, [step.step])
         for job_id in {step.job_id for step in lost if step.dead}:
