@@ -21,7 +21,8 @@ CHOICE_SEED_STEP = 1000
 """Between the seeds of two choices: more than any policy samples candidates, so that no two share a seed."""
 STOPS_MAX = 7
 
-_ANY = object()
+ANY_VALUE: Any = object()
+"""Stands in such a table for a parameter whose value never matters here."""
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "frequency_penalty": (0,),
@@ -33,10 +34,10 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True, False),
     "prediction": (),
     "presence_penalty": (0,),
-    "prompt_cache_key": (_ANY,),
-    "prompt_cache_retention": (_ANY,),
+    "prompt_cache_key": (ANY_VALUE,),
+    "prompt_cache_retention": (ANY_VALUE,),
     "response_format": ({"type": "text"},),
-    "safety_identifier": (_ANY,),
+    "safety_identifier": (ANY_VALUE,),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "tool_choice": ("none", "auto"),
@@ -47,14 +48,14 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Parameters of OpenAI's that are accepted only with the values that change nothing here."""
 _NEUTRAL_IN_MESSAGES: dict[str, tuple[Any, ...]] = {
-    "annotations": (_ANY,),
+    "annotations": (ANY_VALUE,),
     "audio": (),
     "function_call": (),
     "name": (),
-    "reasoning": (_ANY,),
-    "reasoning_content": (_ANY,),
-    "reasoning_details": (_ANY,),
-    "refusal": (_ANY,),
+    "reasoning": (ANY_VALUE,),
+    "reasoning_content": (ANY_VALUE,),
+    "reasoning_details": (ANY_VALUE,),
+    "refusal": (ANY_VALUE,),
     "tool_calls": ([],),
 }
 """The same for a message. An answer's reasoning may be sent back, but is not shown to the model again."""
@@ -223,7 +224,7 @@ def without_neutral(
             continue
         if name not in neutral:
             left[name] = value
-        elif _ANY not in neutral[name] and not any(
+        elif ANY_VALUE not in neutral[name] and not any(
             value == accepted and isinstance(value, bool) == isinstance(accepted, bool) for accepted in neutral[name]
         ):
             place = f"{param}.{name}" if param else name

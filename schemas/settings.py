@@ -132,12 +132,6 @@ class GatewaySettings(BaseModel):
             secret_bytes(value.get_secret_value())
         return value
 
-    @model_validator(mode="after")
-    def _signed(self) -> Self:
-        if self.webhook_url is not None and self.webhook_secret is None:
-            raise ValueError("webhook_url needs K2THINK_GATEWAY__WEBHOOK_SECRET beside it: webhooks are always signed")
-        return self
-
 
 class LogFormat(StrEnum):
     """Form of the log lines."""
