@@ -7,11 +7,26 @@ from fastapi import APIRouter, FastAPI
 
 from .. import __version__
 from ..schemas.settings import Settings
+from .background import background
+from .batches import router as batches_router
+from .chat import router as chat_router
 from .errors import install_error_handlers
+from .files import router as files_router
 from .jobs import router as jobs_router
+from .operations import router as operations_router
+from .responses import router as responses_router
 from .services import open_services
+from .ui import router as ui_router
 
-ROUTERS: tuple[APIRouter, ...] = (jobs_router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    chat_router,
+    responses_router,
+    files_router,
+    batches_router,
+    jobs_router,
+    operations_router,
+    ui_router,
+)
 """All endpoints, by subject."""
 
 
@@ -20,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_services(settings) as services:
+        async with open_services(settings) as services, background(services):
             app.state.services = services
             yield
 

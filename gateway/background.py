@@ -1,0 +1,22 @@
+"""What every gateway process does besides answering. Any number of them may do it: each task claims its work in SQL."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from .services import Services
+
+TASKS: tuple[Callable[[Services], Awaitable[None]], ...] = ()
+"""Each runs until it is cancelled, and survives a database or Redis that is away."""
+
+
+@contextlib.asynccontextmanager
+async def background(services: Services) -> AsyncGenerator[None]:
+    """Run the tasks while the application serves."""
+    running = [asyncio.ensure_future(task(services)) for task in TASKS]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

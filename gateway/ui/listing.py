@@ -1,0 +1,111 @@
+"""The list of runs: its filters, its pages, and the figures above it."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from ...schemas.doors import Door
+from ...schemas.jobs import JobStatus
+from ...store.overview import JobFilter, JobRow
+from .candidates import median
+
+ROWS_PER_PAGE = 25
+STRIP_JOBS = 400
+"""Newest jobs of the selection that the picture and the figures are about."""
+TEXT_CHARS_MAX = 100
+RANGES: dict[str, tuple[str, float]] = {
+    "15m": ("Last 15 minutes", 900),
+    "1h": ("Last hour", 3_600),
+    "24h": ("Last 24 hours", 86_400),
+    "7d": ("Last 7 days", 604_800),
+}
+"""By name in the address: label, and seconds back."""
+DOORS = {"chat": "Chat", "responses": "Responses", "jobs": "Jobs API", "batches": "Batches", "cli": "Command line"}
+_ID = re.compile(r"[0-9a-f-]{8,36}\Z")
+
+RangeName = Literal["", "15m", "1h", "24h", "7d"]
+DoorName = Literal["", "chat", "responses", "jobs", "batches", "cli"]
+StatusName = Literal["", "queued", "running", "succeeded", "refused", "failed", "cancelled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The filters as they stand in the address."""
+
+    status: StatusName
+    """State; empty = any."""
+    text: str
+    """Part of the problem."""
+    door: DoorName
+    """Where it came in; empty = anywhere."""
+    range: RangeName
+    """Time range; empty = all."""
+    before: str
+    """Id that the page follows; empty = the first page."""
+
+    def filter(self, tenant: str, *, now: float) -> JobFilter:
+        """Return the conditions for the store; `now` is a Unix time in seconds."""
+        return JobFilter(
+            tenant=tenant,
+            status=JobStatus(self.status) if self.status else None,
+            text=self.text.strip(),
+            door=Door(self.door) if self.door and self.door != "cli" else None,
+            without_door=self.door == "cli",
+            since=now - RANGES[self.range][1] if self.range else None,
+        )
+
+    @property
+    def cursor(self) -> str | None:
+        """The id, where it is one."""
+        return self.before if _ID.match(self.before) else None
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether any filter is set."""
+        return bool(self.status or self.text.strip() or self.door or self.range)
+
+    def address(self, *, before: str = "") -> str:
+        """Return the address of the page after the job `before`; empty = of the first page."""
+        given = {"status": self.status, "text": self.text, "door": self.door, "range": self.range, "before": before}
+        query = urlencode({name: value for name, value in given.items() if value})
+        return f"/ui?{query}" if query else "/ui"
+
+
+def list_values(rows: list[JobRow], strip: list[JobRow], chosen: Chosen, *, now: float) -> dict[str, Any]:
+    """Return what the template of the list needs. `rows` may have one more than a page holds."""
+    more = len(rows) > ROWS_PER_PAGE
+    rows = rows[:ROWS_PER_PAGE]
+    return {
+        "now": now,
+        "rows": rows,
+        "chosen": chosen,
+        "older": chosen.address(before=rows[-1].job_id) if more else None,
+        "statuses": [status.value for status in JobStatus],
+        "doors": DOORS,
+        "ranges": {name: label for name, (label, _) in RANGES.items()},
+        "strip": _strip(strip, now=now),
+    }
+
+
+def _strip(rows: list[JobRow], *, now: float) -> dict[str, Any]:
+    durations = [row.finished_at - row.created_at for row in rows if row.finished_at is not None]
+    counts = Counter(row.status.value for row in rows)
+    points = [
+        [round(row.created_at, 3), round(max(0.0, (row.finished_at or now) - row.created_at), 3), row.status.value]
+        for row in reversed(rows)
+    ]
+    final = len(durations)
+    return {
+        "points": json.dumps(points, separators=(",", ":")),
+        "total": len(rows),
+        "capped": len(rows) >= STRIP_JOBS,
+        "counts": [(status.value, counts[status.value]) for status in JobStatus if counts[status.value]],
+        "unfinished": len(rows) - final,
+        "median_s": median(durations),
+        "p95_s": sorted(durations)[min(final - 1, int(final * 0.95))] if final else None,
+        "succeeded": f"{counts['succeeded'] / final:.0%}" if final else "–",
+        "tokens": sum(row.tokens or 0 for row in rows),
+    }

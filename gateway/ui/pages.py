@@ -1,0 +1,142 @@
+"""The endpoints of the trace page. Nothing here changes anything."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import Connection
+
+from ...schemas.errors import InvalidRequest, NotFound
+from ...schemas.trace import JobTrace
+from ...schemas.withheld import withhold
+from ...store.overview import JobCard, JobRow, browse_jobs, job_card
+from ...store.trace import job_trace
+from ..access import AnyCaller, Caller, TheServices
+from ..ownership import owned_job
+from ..services import Services
+from .compare import compare
+from .listing import ROWS_PER_PAGE, STRIP_JOBS, TEXT_CHARS_MAX, Chosen, DoorName, RangeName, StatusName, list_values
+from .rendering import SECURITY_HEADERS, assets, export_page, page
+from .routing import PageRoute, error_page
+from .run_view import run_values
+
+STOP_POLLING = 286
+"""htmx asks no more after this status."""
+_ASSET_AGE_S = 31_536_000
+
+router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
+
+_Asked = Annotated[str | None, Header(alias="HX-Request")]
+
+
+@router.get("")
+async def runs(
+    caller: AnyCaller,
+    services: TheServices,
+    status: StatusName = "",
+    text: Annotated[str, Query(max_length=TEXT_CHARS_MAX)] = "",
+    door: DoorName = "",
+    range: RangeName = "",
+    before: Annotated[str, Query(max_length=36)] = "",
+    hx_request: _Asked = None,
+) -> Response:
+    """The list; to htmx, only the part that changes."""
+    chosen = Chosen(status, text.replace("\0", ""), door, range, before)
+    now = time.time()
+    wanted = chosen.filter(caller.tenant, now=now)
+
+    def look(conn: Connection) -> tuple[list[JobRow], list[JobRow]]:
+        strip = browse_jobs(conn, wanted, limit=STRIP_JOBS)
+        if chosen.cursor is None:
+            return strip[: ROWS_PER_PAGE + 1], strip
+        return browse_jobs(conn, wanted, limit=ROWS_PER_PAGE + 1, before=chosen.cursor), strip
+
+    rows, strip = await services.database.read(look)
+    return page("_runs.html" if hx_request else "list.html", list_values(rows, strip, chosen, now=now))
+
+
+@router.get("/")
+async def runs_with_slash() -> Response:
+    """The same place."""
+    return RedirectResponse("/ui", 308, SECURITY_HEADERS)
+
+
+@router.get("/jobs/{job_id}")
+async def run(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
+    """One run. The address stays good for as long as the job is kept."""
+    trace, card = await _look(services, caller, job_id)
+    return page("run.html", run_values(trace, card))
+
+
+@router.get("/jobs/{job_id}/live")
+async def live(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
+    """The part of a run's page that changes; tells htmx when it will change no more."""
+    trace, card = await _look(services, caller, job_id)
+    return page("_run.html", run_values(trace, card), status=STOP_POLLING if trace.status.final else 200)
+
+
+@router.get("/jobs/{job_id}/export")
+async def export(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
+    """One run as a file that needs nothing else."""
+    trace, card = await _look(services, caller, job_id)
+    values = run_values(trace, card) | {"live": False}
+    return export_page("export.html", values, filename=f"k2think-{trace.job_id}.html")
+
+
+@router.get("/compare")
+async def compare_runs(
+    caller: AnyCaller,
+    services: TheServices,
+    a: str = "",
+    b: str = "",
+    run: Annotated[list[str] | None, Query(max_length=100)] = None,
+) -> Response:
+    """Two runs side by side; `run` twice is how the list's form asks for it."""
+    if run:
+        if len(run) != 2:
+            raise InvalidRequest(
+                f"two runs can be compared, and {len(run)} were chosen: choose two in the list", param="run"
+            )
+        a, b = run
+    if not a or not b:
+        raise InvalidRequest("two runs are compared: choose two in the list", param="a")
+    left, left_card = await _look(services, caller, a)
+    right, right_card = await _look(services, caller, b)
+    values = {
+        "left": left,
+        "right": right,
+        "sections": compare(left, right),
+        "views": (run_values(left, left_card), run_values(right, right_card)),
+    }
+    return page("compare.html", values)
+
+
+@router.get("/static/{name}")
+async def static(name: str, request: Request) -> Response:
+    """Styles, scripts and the icon; their addresses carry their digest."""
+    found = assets().get(name)
+    if found is None:
+        raise NotFound(f"no file {name!r}")
+    content, kind, digest = found
+    headers = {**SECURITY_HEADERS, "ETag": f'"{digest}"', "Cache-Control": f"public, max-age={_ASSET_AGE_S}, immutable"}
+    if request.headers.get("If-None-Match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
+
+
+@router.get("/{path:path}")
+async def nowhere(path: str) -> Response:
+    """Whatever else is asked for."""
+    return error_page(404, "There is no such page.")
+
+
+async def _look(services: Services, caller: Caller, job_id: str) -> tuple[JobTrace, JobCard]:
+    """Return what the caller may see of a job. Raises NotFound for another tenant's, too."""
+    await owned_job(services, caller, job_id)
+
+    def look(conn: Connection) -> tuple[JobTrace, JobCard]:
+        return job_trace(conn, job_id), job_card(conn, job_id)
+
+    trace, card = await services.database.read(look)
+    return withhold(trace), card
