@@ -41,7 +41,7 @@ async def generate(body: GenerateCandidate, context: AgentContext) -> Candidate:
     context.record.answer = answer
     return Candidate(
         index=body.candidate,
-        content=visible_content(completion.text),
+        content=completion.text if templates.manifest.verbatim else visible_content(completion.text),
         answer=answer,
         reasoning=completion.reasoning,
         finish_reason=completion.finish.finish_reason,
@@ -51,7 +51,12 @@ async def generate(body: GenerateCandidate, context: AgentContext) -> Candidate:
 
 
 def prompt(body: GenerateCandidate, templates: TemplateSet) -> tuple[ChatMessage, ...]:
-    """Return the messages of the call: instructions, earlier turns, and the problem with the plan before it."""
+    """Return the messages of the call: instructions, earlier turns, and the problem with the plan before it.
+
+    A verbatim set sends the conversation as it came.
+    """
+    if templates.manifest.verbatim:
+        return body.messages
     system, history, problem = split_problem(body.messages)
     values = {"problem": templates.prepared(problem)}
     if body.plan:

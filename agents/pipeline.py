@@ -2,7 +2,8 @@
 
     screen_input ─ plan ─┬─ generate-0 ─┐
                          ├─ generate-1 ─┼─ compare-i-j … ─ screen_output ─ ending
-                         └─ generate-2 ─┘
+                         ├─ generate-2 ─┘
+                         └─ screen_plan     (policy.show_plan; nothing waits for it)
 
 `advance` does no I/O and reads no clock but `now`. It is called after every step's end and at `Decision.wake_at`, in
 any order and any number of times: what it creates has names derived from its meaning, so that asking twice changes
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from ..grading.equivalence import quick
 from ..schemas.completion import FinishReason
 from ..schemas.jobs import CUT_OFF, JobError, JobStatus, SolveRequest
-from ..schemas.messages import ComparePair, GenerateCandidate, MakePlan, ScreenInput, ScreenOutput
+from ..schemas.messages import ComparePair, GenerateCandidate, MakePlan, ScreenInput, ScreenOutput, ScreenPlan
 from ..schemas.outcomes import Candidate, CheckStatus, Compared, Planned, Screened, ScreenVerdict, StepView
 from ..schemas.policy import Plan, Selection
 from ..schemas.progress import Decision, Ending, JobView, NewStep
@@ -23,6 +24,7 @@ from .selection import Clusters, Field, Tournament, cluster, has_majority, play,
 SCREEN_INPUT = "screen_input"
 SCREEN_OUTPUT = "screen_output"
 SHARED_PLAN = "plan"
+SCREEN_PLAN = f"screen_{SHARED_PLAN}"
 
 
 def plan_step(candidate: int | None) -> str:
@@ -134,7 +136,7 @@ def _missing_samples(job: JobView) -> list[NewStep]:
     policy = job.request.policy
     conversation = job.request.conversation
     seed = policy.sampling.seed
-    create: list[NewStep] = []
+    create: list[NewStep] = _missing_plan_screening(job)
     for index in range(policy.n):
         if generate_step(index) in job.steps:
             continue
@@ -164,6 +166,15 @@ def _missing_samples(job: JobView) -> list[NewStep]:
             )
         )
     return create
+
+
+def _missing_plan_screening(job: JobView) -> list[NewStep]:
+    """The screening of a shared plan that is to be shown; first, so that it is shown as soon as may be."""
+    policy = job.request.policy
+    plan = _plan_for(job, 0) if policy.show_plan and policy.plan is Plan.shared else None
+    if plan is None or SCREEN_PLAN in job.steps:
+        return []
+    return [NewStep(SCREEN_PLAN, ScreenPlan(messages=job.request.conversation, plan=plan))]
 
 
 def _seed(base: int | None, index: int) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..schemas.completion import ChatMessage, CompletionRequest
 from ..schemas.errors import BackendError
-from ..schemas.messages import ScreenInput, ScreenOutput
+from ..schemas.messages import ScreenInput, ScreenOutput, ScreenPlan
 from ..schemas.outcomes import Screened, ScreenVerdict
 from ..schemas.trace import CallTrace
 from .context import AgentContext
@@ -32,14 +32,16 @@ GUARD_MAX_TOKENS = 1_024
 
 RULES_LAYER = "rules"
 
+Screening = ScreenInput | ScreenPlan | ScreenOutput
 
-async def screen(body: ScreenInput | ScreenOutput, context: AgentContext, *, fail_open: bool = False) -> Screened:
-    """Screen a request, or an answer with its reasoning and plan.
+
+async def screen(body: Screening, context: AgentContext, *, fail_open: bool = False) -> Screened:
+    """Screen a request, a plan by itself, or an answer with its reasoning and plan.
 
     A guard's reply that cannot be read is `error`; with `fail_open`, it and a failing guard count as safe.
     Raises BackendError (the step may be tried again) unless `fail_open`.
     """
-    length = sum(len(turn.content) for turn in body.messages) + _shown_chars(body)
+    length = sum(len(turn.content) for turn in body.messages) + sum(map(len, _shown(body)))
     if length >= THREAD_CHARS_MIN:
         category = await asyncio.to_thread(screen_by_rules, body)
     else:
@@ -59,11 +61,11 @@ async def screen(body: ScreenInput | ScreenOutput, context: AgentContext, *, fai
     return Screened(verdict=reply.verdict, category=reply.category, layer=context.backend.name)
 
 
-def screen_by_rules(body: ScreenInput | ScreenOutput) -> str | None:
+def screen_by_rules(body: Screening) -> str | None:
     """Return the category that layer 1 refuses for; None = it has no objection. Linear in the length of the texts."""
     if isinstance(body, ScreenInput):
         return _first_category([(turn.content, turn.role == "user") for turn in body.messages])
-    shown = [body.content, body.reasoning, body.plan or ""]
+    shown = _shown(body)
     asked = [turn.content for turn in body.messages if turn.role == "user"]
     if any(find_secret(text, known=asked) for text in shown):
         return "secrets"
@@ -79,11 +81,18 @@ def _first_category(texts: Sequence[tuple[str, bool]]) -> str | None:
     return None
 
 
-def _shown_chars(body: ScreenInput | ScreenOutput) -> int:
-    return 0 if isinstance(body, ScreenInput) else len(body.content) + len(body.reasoning) + len(body.plan or "")
+def _shown(body: Screening) -> tuple[str, ...]:
+    """The texts of models that are to be shown, in their order; empty for a request."""
+    match body:
+        case ScreenInput():
+            return ()
+        case ScreenPlan():
+            return (body.plan,)
+        case ScreenOutput():
+            return tuple(text for text in (body.plan, body.reasoning, body.content) if text)
 
 
-async def _ask_guard(body: ScreenInput | ScreenOutput, context: AgentContext) -> GuardReply:
+async def _ask_guard(body: Screening, context: AgentContext) -> GuardReply:
     backend, settings = context.bound()
     form = guard_format(backend.model, settings.templates or backend.templates)
     context_tokens = settings.context_tokens
@@ -116,7 +125,7 @@ async def _ask_guard(body: ScreenInput | ScreenOutput, context: AgentContext) ->
     return GuardReply(ScreenVerdict.safe)
 
 
-def guard_pieces(body: ScreenInput | ScreenOutput, chunk: int) -> list[tuple[ChatMessage, ...]]:
+def guard_pieces(body: Screening, chunk: int) -> list[tuple[ChatMessage, ...]]:
     """Return the conversations that the guard is asked about, each of about `chunk` characters, covering all of the text."""
     if isinstance(body, ScreenInput):
         if sum(len(turn.content) for turn in body.messages) <= chunk:
@@ -126,7 +135,7 @@ def guard_pieces(body: ScreenInput | ScreenOutput, chunk: int) -> list[tuple[Cha
         ]
     asked = min(QUESTION_CHARS_MAX, chunk // 4)
     question = ChatMessage(role="user", content=body.messages[-1].content[-asked:])
-    shown = "\n\n".join(text for text in (body.plan, body.reasoning, body.content) if text)
+    shown = "\n\n".join(_shown(body))
     return [(question, ChatMessage(role="assistant", content=part)) for part in _parts(shown, chunk - asked)]
 
 

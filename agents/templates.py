@@ -79,6 +79,8 @@ class Manifest(Frozen):
     """Form of the judge's JSON: {"reason", "preference": A | B | tie} or {"better_index": 0 | 1, "explanation"}."""
     reply_tag: str | None = Field(default=None, pattern=r"^[a-z]+$")
     """Tag that wraps the planner's whole reply; None = none does."""
+    verbatim: bool = False
+    """Whether candidates are asked with the conversation exactly as it came, and their text is taken exactly as it came."""
     history: bool = True
     """Whether earlier turns are shown; off = the last user turn alone."""
     collapse_whitespace: bool = False
@@ -95,8 +97,8 @@ class Manifest(Frozen):
     """Completion tokens of the judge at most, thinking included."""
     answer_chars_max: int = Field(default=16_000, ge=100)
     """Characters of each answer that the judge sees; a longer one loses its middle."""
-    files: dict[str, str]
-    """Template → file name in the set's folder."""
+    files: dict[str, str] = {}
+    """Template → file name in the set's folder; a verbatim set may have none."""
     plan_rules: tuple[PlanRule, ...] = ()
     """Plans of the mode `rules`, the first that fits."""
 
@@ -179,7 +181,7 @@ def read_set(folder: Path) -> TemplateSet:
         raise ConfigurationError(f"the template set in {folder} cannot be read: {exc}") from exc
     for name, text in texts.items():
         _check(f"{folder.name}/{manifest.files[name]}", name, text)
-    needed = {"generator", "generator_with_plan"}
+    needed = set() if manifest.verbatim else {"generator", "generator_with_plan"}
     needed |= {"planner"} if manifest.planner is PlannerMode.model else set()
     needed |= {"verifier"} if manifest.judge else set()
     if missing := sorted(needed - texts.keys()):

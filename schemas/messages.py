@@ -93,6 +93,17 @@ class ComparePair(Frozen):
     """Seed of the sampler; None = not reproducible."""
 
 
+class ScreenPlan(Frozen):
+    """Ask the safety agent whether the plan may be shown before the answer is there. The job does not wait for it."""
+
+    kind: Literal["screen_plan"] = "screen_plan"
+    """Tag of this body in the union."""
+    messages: tuple[ChatMessage, ...]
+    """The conversation that the plan belongs to."""
+    plan: str
+    """The plan."""
+
+
 class ScreenOutput(Frozen):
     """Ask the safety agent whether the answer, the reasoning and the plan may be shown."""
 
@@ -111,7 +122,7 @@ class ScreenOutput(Frozen):
 
 
 Body = Annotated[
-    ScreenInput | MakePlan | GenerateCandidate | ComparePair | ScreenOutput,
+    ScreenInput | MakePlan | ScreenPlan | GenerateCandidate | ComparePair | ScreenOutput,
     Field(discriminator="kind"),
 ]
 """The closed union: adding a kind breaks the type checker where it is not handled."""
@@ -145,6 +156,7 @@ class Envelope(Frozen):
 AGENT_OF_KIND: dict[str, AgentKind] = {
     "screen_input": AgentKind.safety,
     "make_plan": AgentKind.planner,
+    "screen_plan": AgentKind.safety,
     "generate_candidate": AgentKind.generator,
     "compare_pair": AgentKind.verifier,
     "screen_output": AgentKind.safety,

@@ -29,6 +29,7 @@ from ..schemas.messages import (
     MakePlan,
     ScreenInput,
     ScreenOutput,
+    ScreenPlan,
     queue_of,
 )
 from ..schemas.outcomes import StepFailure, StepResult
@@ -201,7 +202,7 @@ def _call_agent(body: Body, context: AgentContext, *, fail_open: bool) -> Awaita
             return generate(body, context)
         case ComparePair():
             return compare(body, context)
-        case ScreenInput() | ScreenOutput():
+        case ScreenInput() | ScreenPlan() | ScreenOutput():
             return screen(body, context, fail_open=fail_open)
 
 

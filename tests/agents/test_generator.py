@@ -113,6 +113,22 @@ async def test_history_goes_before_the_problem_and_one_system_turn_leads(bind: A
     assert messages[-1] == ("user", "n^2?")
 
 
+async def test_the_plain_set_adds_no_word_and_takes_none_away(bind: Any) -> None:
+    bound = await bind(Reply(" It is <answer>49</answer>.\n", reasoning="Seven sevens."))
+    conversation = (
+        ("system", " Answer in French. "),
+        ("user", "n = 7"),
+        ("system", "Now in English."),
+        ("assistant", ""),
+        ("developer", "Short."),
+    )
+    asked = body(" n^2?\n{{plan}}", *conversation, templates="plain", sampling=Sampling(stop=()))
+    candidate = await generate(asked, bound.context)
+    assert bound.requests[0].messages == (*conversation, ("user", " n^2?\n{{plan}}"))
+    assert candidate.content == " It is <answer>49</answer>.\n"
+    assert (candidate.answer, candidate.reasoning) == ("49", "Seven sevens.")
+
+
 async def test_the_mini_model_gets_one_turn_in_its_own_format(bind: Any) -> None:
     bound = await bind("<think>7+8=15</think><answer>405</answer>", templates="mini")
     history = (("user", "Hi"), ("assistant", "Hello"))

@@ -75,6 +75,26 @@ ROWS: list[tuple[str, JobView, list[str], list[str]]] = [
         [],
     ),
     ("a shared plan is sampled n times", job(*BEGUN), ["generate-0", "generate-1", "generate-2"], []),
+    (
+        "a plan that is to be shown is screened by itself while it is sampled",
+        job(*BEGUN, show_plan=True),
+        ["screen_plan", "generate-0", "generate-1", "generate-2"],
+        [],
+    ),
+    ("a plan of a single sample is not shown", job(BEGUN[0], done("plan-0", Planned(plan="a")), plan="per_sample", n=1, show_plan=True), ["generate-0"], []),
+    ("no plan, nothing to show", job(BEGUN[0], failed("plan"), show_plan=True, n=1), ["generate-0"], []),
+    (
+        "nothing waits for the screening of the plan",
+        job(*BEGUN, running("screen_plan"), answer(0, "42"), running("generate-1"), answer(2, "42"), show_plan=True),
+        ["screen_output"],
+        ["generate-1"],
+    ),
+    (
+        "a plan that may not be shown is worked with all the same",
+        job(*BEGUN, done("screen_plan", Screened(verdict=ScreenVerdict.unsafe)), answer(0, "42"), answer(1, "41"), show_plan=True),
+        ["generate-2"],
+        [],
+    ),
     ("a failed plan is no plan", job(BEGUN[0], failed("plan")), ["generate-0", "generate-1", "generate-2"], []),
     ("one of three waits", job(*BEGUN, answer(0, "42"), running("generate-1"), running("generate-2")), [], []),
     (

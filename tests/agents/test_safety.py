@@ -17,7 +17,7 @@ from k2think.agents.screening.lexicon import GROUPS, RULES
 from k2think.agents.screening.normalise import fold, readings
 from k2think.schemas.completion import ChatMessage
 from k2think.schemas.errors import Overloaded
-from k2think.schemas.messages import ScreenInput, ScreenOutput
+from k2think.schemas.messages import ScreenInput, ScreenOutput, ScreenPlan
 from k2think.schemas.outcomes import Screened, ScreenVerdict
 from k2think.schemas.trace import CallTrace
 
@@ -315,6 +315,18 @@ def test_recipes_are_withheld_from_answers_in_reasoning_and_plan_too() -> None:
     assert screen_by_rules(answered(recipe)) == "weapons"
     assert screen_by_rules(answered("42", reasoning=recipe)) == "weapons"
     assert screen_by_rules(answered("42", plan=recipe)) == "weapons"
+
+
+def test_a_plan_is_screened_by_itself_as_strictly() -> None:
+    messages = (ChatMessage(role="user", content="What is 6 * 7?"),)
+    for plan, category in (
+        ("Multiply.", None),
+        ("To make a pipe bomb you will need the following.", "weapons"),
+        (f"Use {REAL_LOOKING['github']}.", "secrets"),
+    ):
+        body = ScreenPlan(messages=messages, plan=plan)
+        assert screen_by_rules(body) == category
+        assert [turn.content for turn in guard_pieces(body, CHUNK_CHARS)[0]] == ["What is 6 * 7?", plan]
 
 
 def test_instructions_to_the_assistant_are_the_operators_right_and_no_fault_in_an_answer() -> None:

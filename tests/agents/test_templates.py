@@ -33,13 +33,19 @@ def test_every_set_loads_and_describes_itself(name: str) -> None:
     assert load_templates(name) is templates
 
 
+def test_the_plain_set_has_no_words_of_its_own() -> None:
+    templates = load_templates("plain")
+    assert templates.manifest.verbatim
+    assert (templates.texts, templates.manifest.planner, templates.judge) == ({}, PlannerMode.none, False)
+
+
 def test_the_known_sets_are_the_documented_ones() -> None:
-    assert known_sets() == ("default", "mini", "paper")
+    assert known_sets() == ("default", "mini", "paper", "plain")
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "..", "../templates/default", "/etc"])
 def test_an_unknown_set_is_named_along_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ConfigurationError, match="default, mini, paper"):
+    with pytest.raises(ConfigurationError, match="default, mini, paper, plain"):
         load_templates(name)
 
 

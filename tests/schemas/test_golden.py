@@ -37,6 +37,7 @@ from k2think.schemas.messages import (
     MakePlan,
     ScreenInput,
     ScreenOutput,
+    ScreenPlan,
 )
 from k2think.schemas.outcomes import (
     Candidate,
@@ -85,6 +86,7 @@ CHECKS = Checks(
 BODIES: tuple[Body, ...] = (
     ScreenInput(messages=CHAT),
     MakePlan(messages=PROBLEM, candidate=2, templates="paper", seed=7),
+    ScreenPlan(messages=PROBLEM, plan="Add the halves."),
     GenerateCandidate(
         messages=PROBLEM,
         candidate=1,
