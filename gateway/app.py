@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 
 from .. import __version__
 from ..schemas.settings import Settings
+from .access import KeyFirst
 from .background import background
 from .batches import router as batches_router
 from .chat import router as chat_router
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     install_error_handlers(app)
+    app.add_middleware(KeyFirst)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -44,9 +44,10 @@ def answer_of(error: K2ThinkError) -> tuple[int, dict[str, Any], dict[str, str]]
         case NotFound():
             return 404, error_object(message, "invalid_request_error", code=error.code), {}
         case AccessDenied():
-            status = 403 if error.known else 401
-            headers = {} if error.known else {"WWW-Authenticate": "Bearer"}
-            return status, error_object(message, "authentication_error", code=error.code), headers
+            if error.known:
+                return 403, error_object(message, "permission_error", code="access_denied"), {}
+            headers = {"WWW-Authenticate": "Bearer"}
+            return 401, error_object(message, "authentication_error", code=error.code), headers
         case LimitReached():
             return 429, error_object(message, "rate_limit_error", code=error.code), _retry_after(error.retry_after_s)
         case QueueFull():

@@ -1,4 +1,9 @@
-"""What an API key looks like: k2_<public part>_<secret>, 256 random bits, kept as a SHA-256 digest only."""
+"""What an API key looks like: k2_<public part>_<secret>, 256 random bits.
+
+    key ──SHA-256──► session: what a browser keeps, opens the trace page only ──SHA-256──► digest: what the database keeps
+
+Neither arrow can be gone back: a cookie is no key, and what lies in the database is neither.
+"""
 
 import base64
 import hashlib
@@ -37,9 +42,14 @@ def new_key() -> NewKey:
     return NewKey(key_id, text, digest_of(text))
 
 
-def digest_of(text: str) -> str:
-    """Return what is kept of a key: SHA-256, hex."""
+def session_of(text: str) -> str:
+    """Return what a signed-in browser keeps in place of the key, hex."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(text: str) -> str:
+    """Return what the database keeps of a key, hex."""
+    return _digest_of_session(session_of(text))
 
 
 def id_of(text: str) -> str | None:
@@ -51,6 +61,15 @@ def id_of(text: str) -> str | None:
 def matches(text: str, digest: str) -> bool:
     """Whether the key is the one with this digest, in a time that tells nothing of how much of it is right."""
     return hmac.compare_digest(digest_of(text), digest)
+
+
+def session_matches(session: str, digest: str) -> bool:
+    """Whether the session was made from the key with this digest; as `matches`."""
+    return hmac.compare_digest(_digest_of_session(session), digest)
+
+
+def _digest_of_session(session: str) -> str:
+    return hashlib.sha256(session.encode("utf-8", "replace")).hexdigest()
 
 
 def _base32(raw: bytes) -> str:

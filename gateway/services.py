@@ -13,6 +13,7 @@ from ..workers.coordinator import Coordinator
 from ..workers.dispatcher import Dispatcher
 from ..workers.queues import broker_url, client_url
 from ..workers.submit import Submitter
+from .directory import Directory
 
 REDIS_TIMEOUT_S = 2.0
 
@@ -25,6 +26,8 @@ class Services:
     database: Database
     submitter: Submitter
     coordinator: Coordinator
+    directory: Directory
+    """Keys and tenants."""
     redis: "redis.asyncio.Redis"
     """For counters only: whatever is in it may be lost."""
 
@@ -39,7 +42,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         client_url(broker_url(settings)), socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
     )
     try:
-        yield Services(settings, database, Submitter(settings, coordinator), coordinator, client)
+        submitter = Submitter(settings, coordinator)
+        yield Services(settings, database, submitter, coordinator, Directory(database), client)
     finally:
         await client.aclose()
         await coordinator.settle()

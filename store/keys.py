@@ -10,7 +10,7 @@ from ..schemas.errors import NotFound
 from .door_tables import keys
 from .rows import storable
 
-__all__ = ["Key", "add_key", "any_valid_key", "find_key", "list_keys", "revoke_key"]
+__all__ = ["Key", "add_key", "any_key", "any_valid_key", "find_key", "list_keys", "revoke_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Key:
     scope: KeyScope
     """What it opens."""
     digest: str
-    """SHA-256 of the whole key, hex."""
+    """What is kept of the key: two rounds of SHA-256, hex."""
     created_at: float
     """Unix time in seconds."""
     expires_at: float | None
@@ -60,6 +60,9 @@ _VALID = (
     )
     .limit(1)
 )
+
+
+_ANY = select(1).select_from(keys).where(keys.c.scope == bindparam("scope")).limit(1)
 
 
 def add_key(conn: Connection, key: Key) -> None:
@@ -98,6 +101,11 @@ def revoke_key(conn: Connection, key_id: str, *, now: float) -> bool:
     if find_key(conn, key_id) is None:
         raise NotFound(f"no key {key_id!r}: `k2think keys list` shows those that exist")
     return False
+
+
+def any_key(conn: Connection, *, scope: KeyScope = KeyScope.api) -> bool:
+    """Whether a key of that scope was ever made: those that are revoked or expired count."""
+    return conn.execute(_ANY, {"scope": str(scope)}).first() is not None
 
 
 def any_valid_key(conn: Connection, *, now: float, scope: KeyScope = KeyScope.api) -> bool:

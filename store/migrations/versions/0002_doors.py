@@ -143,7 +143,7 @@ def upgrade() -> None:
             "digest",
             sa.Text(),
             nullable=False,
-            comment="SHA-256 of the whole key, hex. The key itself is kept nowhere.",
+            comment="SHA-256 of the SHA-256 of the key, hex. The key itself is kept nowhere.",
         ),
         sa.Column("created_at", sa.Double(), nullable=False, comment="When it was made."),
         sa.Column("expires_at", sa.Double(), nullable=True, comment="From when on it opens nothing; NULL = never."),
