@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from .operations.presence import keep_presence
 from .services import Services
 
-TASKS: tuple[Callable[[Services], Awaitable[None]], ...] = ()
+TASKS: tuple[Callable[[Services], Awaitable[None]], ...] = (keep_presence,)
 """Each runs until it is cancelled, and survives a database or Redis that is away."""
 
 

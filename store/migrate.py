@@ -46,7 +46,12 @@ def check(url: str) -> SchemaState:
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
         return SchemaState.empty
     with _connection(parsed) as conn:
-        return _state(_revision(conn))
+        return schema_state(conn)
+
+
+def schema_state(conn: Connection) -> SchemaState:
+    """As `check`, by an open connection."""
+    return _state(_revision(conn))
 
 
 def require_current(url: str) -> None:

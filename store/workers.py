@@ -2,11 +2,26 @@
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, false, func, select, update
 
+from ..schemas.messages import AgentKind
 from .door_tables import workers
 
-__all__ = ["WorkerRow", "forget_workers", "remove_worker", "seen_workers", "sign_of_life"]
+__all__ = [
+    "ROLES_NEEDED",
+    "WorkerRow",
+    "forget_workers",
+    "living_roles",
+    "remove_worker",
+    "roles_served",
+    "seen_workers",
+    "sign_of_life",
+]
+
+ROLES_NEEDED = (*(agent.value for agent in AgentKind), "sweeper")
+"""Roles without which jobs do not end."""
+_ALL = (*ROLES_NEEDED, "intake")
+"""What a process of role `all` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,11 @@ _UPDATE = (
     .values({name: bindparam(name) for name in _RENEWED})
 )
 _SEEN = select(workers).where(workers.c.seen_at >= bindparam("since")).order_by(workers.c.role, workers.c.worker)
+_LIVING = (
+    select(workers.c.role, func.count())
+    .where(workers.c.seen_at >= bindparam("since"), workers.c.draining == false())
+    .group_by(workers.c.role)
+)
 _REMOVE = delete(workers).where(workers.c.worker == bindparam("b_worker"))
 _FORGET = delete(workers).where(workers.c.seen_at < bindparam("before"))
 
@@ -65,6 +85,20 @@ def remove_worker(conn: Connection, worker: str) -> None:
 def seen_workers(conn: Connection, *, since: float) -> list[WorkerRow]:
     """Return the processes with a sign of life at `since` or later, by role and id."""
     return [WorkerRow(**row) for row in conn.execute(_SEEN, {"since": since}).mappings()]
+
+
+def living_roles(conn: Connection, *, since: float) -> dict[str, int]:
+    """Return how many processes serve each role, by a sign of life at `since` or later; those told to stop do not count."""
+    living: dict[str, int] = {}
+    for role, count in conn.execute(_LIVING, {"since": since}).all():
+        for served in roles_served(role):
+            living[served] = living.get(served, 0) + count
+    return living
+
+
+def roles_served(role: str) -> tuple[str, ...]:
+    """Return the roles that a process of this role serves: its own, or for `all` each of them."""
+    return _ALL if role == "all" else (role,)
 
 
 def forget_workers(conn: Connection, *, before: float) -> int:

@@ -47,7 +47,9 @@ class Counters:
         self._retried = counter(
             "celery_task_retried", "Attempts after which the step is to be tried again.", _TASK_LABELS
         )
-        self._revoked = counter("celery_task_revoked", "Steps stopped because nobody wants them.", _TASK_LABELS)
+        self._revoked = counter(
+            "celery_task_revoked", "Attempts whose result nobody wants: stopped, or come too late.", _TASK_LABELS
+        )
         self._runtime = histogram(
             "celery_task_runtime", "Seconds from claim to result.", _TASK_LABELS, RUNTIME_BUCKETS_S
         )
@@ -81,9 +83,16 @@ class Counters:
         self._lost = counter("k2think_attempts_lost", "Attempts whose lease ran out.")
         self._dead = counter("k2think_dead_letters", "Steps given up after too many attempts.")
         self._jobs = counter("k2think_jobs_finished", "Jobs ended, by final status.", ("status",))
-        self._requests = counter("k2think_http_requests", "HTTP requests answered.", ("method", "code"))
+        self._requests = counter(
+            "k2think_http_requests",
+            "HTTP requests, by status of the answer; 499 = the client left before there was one.",
+            ("method", "route", "code"),
+        )
         self._request_s = histogram(
-            "k2think_http_request_seconds", "Seconds to answer, streams to their end.", ("method",), REQUEST_BUCKETS_S
+            "k2think_http_request_seconds",
+            "Seconds to answer, streams to their end.",
+            ("method", "route"),
+            REQUEST_BUCKETS_S,
         )
         for status in FINAL:
             self._jobs.labels(status.value)
@@ -144,7 +153,7 @@ class Counters:
         self._retried.labels(*_task(envelope)).inc()
 
     def revoked(self, envelope: Envelope) -> None:
-        """A step was stopped because nobody wants it."""
+        """Nobody wants an attempt's result: it was stopped, or came too late."""
         self._revoked.labels(*_task(envelope)).inc()
 
     def called(self, agent: str, record: CallTrace, settings: BackendSettings, *, outcome: str) -> None:
@@ -175,10 +184,10 @@ class Counters:
         if result.status is JobStatus.refused:
             self._refusals.inc()
 
-    def request_answered(self, method: str, code: int, *, seconds: float) -> None:
-        """An HTTP request was answered."""
-        self._requests.labels(method, str(code)).inc()
-        self._request_s.labels(method).observe(seconds)
+    def request_answered(self, method: str, route: str, code: int, *, seconds: float) -> None:
+        """An HTTP request was answered; `route` is a template such as /v1/jobs/{job_id}, never a path."""
+        self._requests.labels(method, route, str(code)).inc()
+        self._request_s.labels(method, route).observe(seconds)
 
     def snapshot(self) -> str:
         """All values as JSON: {family: [[name of the sample, labels, value], …]}."""

@@ -16,7 +16,7 @@ from ..store.database import Database
 from ..store.workers import WorkerRow, forget_workers, remove_worker, sign_of_life
 from .counters import counters
 
-FORGET_AFTER_S = 86_400.0
+FORGET_AFTER_S = 3_600.0
 """Age of a last sign of life after which the row is deleted."""
 FORGET_EVERY_S = 600.0
 LEAVE_TIMEOUT_S = 2.0
@@ -61,6 +61,9 @@ class Presence:
         self._started_at = time.time()
         self._forget_at = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
+        self._signing = asyncio.Lock()
+        """Two signs at once could both find no row yet."""
 
     def start(self) -> None:
         """Begin to give signs."""
@@ -74,7 +77,10 @@ class Presence:
 
     async def close(self) -> None:
         """Take the row away."""
+        self._leaving.set()
         if self._task is not None:
+            # Not cancelled at once: a sign that is under way would be written all the same, after the removal.
+            await asyncio.wait((self._task,), timeout=LEAVE_TIMEOUT_S)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(StoreError, TimeoutError):
@@ -83,7 +89,7 @@ class Presence:
             )
 
     async def _beat(self) -> None:
-        while True:
+        while not self._leaving.is_set():
             try:
                 await self._sign()
                 await self._forget()
@@ -91,24 +97,26 @@ class Presence:
                 log.debug("sign_of_life_lost", reason=str(exc))
             except Exception:
                 log.exception("sign_of_life_failed", hint="the next one comes all the same")
-            await asyncio.sleep(self._every_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), self._every_s)
 
     async def _sign(self) -> None:
-        row = WorkerRow(
-            worker=self._worker,
-            role=self._role,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=__version__,
-            backend=self._backend,
-            capacity=self._capacity,
-            running=self._running(),
-            draining=self._draining,
-            started_at=self._started_at,
-            seen_at=time.time(),
-            metrics=counters().snapshot(),
-        )
-        await self._database.run(lambda connection: sign_of_life(connection, row))
+        async with self._signing:
+            row = WorkerRow(
+                worker=self._worker,
+                role=self._role,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=__version__,
+                backend=self._backend,
+                capacity=self._capacity,
+                running=self._running(),
+                draining=self._draining,
+                started_at=self._started_at,
+                seen_at=time.time(),
+                metrics=counters().snapshot(),
+            )
+            await self._database.run(lambda connection: sign_of_life(connection, row))
 
     async def _forget(self) -> None:
         """Sweepers delete the rows of processes that died long ago."""

@@ -140,6 +140,7 @@ class StepRunner:
             counters().succeeded(claim.envelope, result, seconds=seconds)
             log.info("step_finished", kind=claim.envelope.body.kind, seconds=round(seconds, 3))
         else:
+            counters().revoked(claim.envelope)
             log.info("result_refused", reason="the lease had passed to another, or the step was cancelled")
         return kept
 
@@ -165,6 +166,8 @@ class StepRunner:
             counters().failed(claim.envelope, code=failure.code)
         elif kept:
             counters().retried(claim.envelope)
+        else:
+            counters().revoked(claim.envelope)
 
     def _retry_at(self, starts: int, exc: Exception) -> float | None:
         if isinstance(exc, K2ThinkError) and not (isinstance(exc, BackendError) and exc.retryable):
@@ -190,7 +193,7 @@ class StepRunner:
         if again is not None:
             counters().retried(work.claim.envelope)
             self._coordinator.dispatcher.publish([again])
-        elif outcome is AttemptOutcome.cancelled:
+        else:
             counters().revoked(work.claim.envelope)
 
 

@@ -1,8 +1,6 @@
 """Everything that one worker process holds: database, doorbell, leases, backends, and the agents' runner."""
 
 import asyncio
-import os
-import socket
 
 import structlog
 
@@ -11,9 +9,11 @@ from ..schemas.settings import BackendKind, Settings
 from ..store.database import Database
 from .backends import BackendPool
 from .coordinator import Coordinator
+from .counters import counters
 from .dispatcher import Dispatcher
 from .leases import Leases
-from .queues import broker_url, result_backend_url
+from .presence import Presence, process_id
+from .queues import broker_url, result_backend_url, role_queues
 from .replies import Replies
 from .runner import StepRunner
 from .submit import Submitter
@@ -28,14 +28,18 @@ log = structlog.stdlib.get_logger(__name__)
 class Runtime:
     """Built before Celery's worker starts; `start` and `drain` run on the pool's event loop."""
 
-    def __init__(self, settings: Settings, *, role: str, backend: str | None) -> None:
-        """`role`: planner, generator, verifier, safety, intake, sweeper or all. Raises ConfigurationError."""
+    def __init__(self, settings: Settings, *, role: str, backend: str | None, concurrency: int | None = None) -> None:
+        """`role`: planner, generator, verifier, safety, intake or all. `concurrency`: steps at once; None = by the settings.
+
+        Raises ConfigurationError.
+        """
         self._settings = settings
         self._role = role
-        self.worker = f"{role}-{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
+        self.worker = process_id(role)
+        self.concurrency = concurrency or self._default_concurrency()
+        """Steps in flight at most."""
         self.backends = BackendPool(settings, generator_backend=backend)
-        for agent in self._agents():
-            self.backends.configured(agent)
+        self._expect(role_queues(role, backend=backend))
         self.database = Database(settings.sqlalchemy_url)
         self.dispatcher = Dispatcher(broker_url(settings))
         replies = Replies(result_backend_url(settings))
@@ -49,17 +53,30 @@ class Runtime:
         )
         self.runner = StepRunner(settings, self.coordinator, self.leases, self.backends, worker=self.worker)
         self.door = CeleryDoor(Submitter(settings, self.coordinator), self.coordinator)
+        self.presence = Presence(
+            settings,
+            self.database,
+            worker=self.worker,
+            role=role,
+            backend=backend,
+            capacity=self.concurrency,
+            running=lambda: self.leases.count,
+        )
         self._background: list[asyncio.Task[None]] = []
+
+    def _expect(self, queues: list[str]) -> None:
+        """Let the counters begin at zero, and see that the agents' settings name backends that exist."""
+        configured = {agent: self.backends.configured(agent) for agent in self._agents()}
+        named = [(agent.value, backend[0]) for agent, backend in configured.items() if backend is not None]
+        counters().expect(configured, queues=queues, backends=named)
 
     def _agents(self) -> list[AgentKind]:
         if self._role == "all":
             return list(AgentKind)
         return [AgentKind(self._role)] if self._role in AgentKind.__members__ else []
 
-    def concurrency(self, asked: int | None) -> int:
-        """Steps in flight: what was asked for, else the role's setting, else by kind of backend."""
-        if asked:
-            return asked
+    def _default_concurrency(self) -> int:
+        """The role's setting, else by kind of backend."""
         roles = [role for agent in self._agents() if (role := self._settings.role(agent)) is not None]
         chosen = max((role.concurrency for role in roles), default=0)
         embedded = any(self._settings.resolve(role).backend is BackendKind.openvino for role in roles)
@@ -69,6 +86,7 @@ class Runtime:
         """Begin to keep leases, to listen, and (role all) to sweep; load the backends in the background."""
         loop = asyncio.get_running_loop()
         self.leases.start()
+        self.presence.start()
         self._background = [loop.create_task(self._preload())]
         if self._role == "all":
             self._background.append(loop.create_task(Sweeper(self._settings, self.coordinator).run()))
@@ -85,6 +103,7 @@ class Runtime:
     async def drain(self) -> None:
         """Let running steps finish for `K2THINK_SHUTDOWN_S`, hand back the rest, close everything."""
         log.info("worker_draining", running=self.leases.count)
+        await self.presence.drain()
         await self.leases.drain(timeout_s=self._settings.shutdown_s)
         for task in self._background:
             task.cancel()
@@ -92,6 +111,7 @@ class Runtime:
         await self.leases.close()
         await self.coordinator.settle()
         await self.backends.close()
+        await self.presence.close()
         self.dispatcher.close()
         self.database.close()
         log.info("worker_stopped")

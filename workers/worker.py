@@ -1,7 +1,6 @@
 """`k2think worker ROLE` and `k2think sweeper`: the processes that operators run and scale."""
 
 import asyncio
-import resource
 import signal
 import warnings
 
@@ -14,16 +13,18 @@ from ..store.database import Database
 from .app import create_app
 from .coordinator import Coordinator
 from .dispatcher import Dispatcher
+from .file_limit import allow_many_files
 from .logs import configure_logs
 from .pool import pool_class
+from .presence import Presence, process_id
 from .queues import broker_url, result_backend_url, role_queues
 from .replies import Replies
 from .runtime import Runtime
 from .schema import wait_for_schema
 from .sweeper import Sweeper
 from .tasks import register_door, register_steps
+from .telemetry import telemetry
 
-FILES_WANTED = 65_536
 ROLES = ("planner", "generator", "verifier", "safety", "intake", "all")
 log = structlog.stdlib.get_logger(__name__)
 
@@ -34,12 +35,13 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     Raises ConfigurationError and SchemaMismatch before anything is started. Waits for the database and for Redis.
     """
     configure_logs(settings, role=role)
-    _allow_many_streams()
+    telemetry().start(settings, role=role)
+    allow_many_files()
     if backend is None and settings.generator.backend in settings.backends:
         backend = str(settings.generator.backend)
     app = create_app(settings, queues=role_queues(role, backend=backend))
     wait_for_schema(settings)
-    runtime = Runtime(settings, role=role, backend=backend)
+    runtime = Runtime(settings, role=role, backend=backend, concurrency=concurrency)
     if role != "intake":
         register_steps(app, runtime.runner)
     if role in ("intake", "all"):
@@ -48,7 +50,7 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     warnings.simplefilter("ignore", SecurityWarning)  # running as root endangers pickle messages; ours are JSON only
     worker = app.Worker(
         pool=pool_class(runtime),
-        concurrency=runtime.concurrency(concurrency),
+        concurrency=runtime.concurrency,
         hostname=runtime.worker,
         loglevel=settings.log_level.upper(),
         quiet=True,
@@ -56,22 +58,31 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
         without_gossip=True,
         without_mingle=True,
     )
-    worker.start()
+    try:
+        worker.start()
+    finally:
+        telemetry().stop()
     return int(worker.exitcode or 0)
 
 
 def run_sweeper(settings: Settings) -> int:
     """Run a sweeper until SIGTERM or SIGINT."""
     configure_logs(settings, role="sweeper")
+    telemetry().start(settings, role="sweeper")
     broker_url(settings)
     wait_for_schema(settings)
-    return asyncio.run(_sweep(settings))
+    try:
+        return asyncio.run(_sweep(settings))
+    finally:
+        telemetry().stop()
 
 
 async def _sweep(settings: Settings) -> int:
     database = Database(settings.sqlalchemy_url)
     dispatcher = Dispatcher(broker_url(settings))
     coordinator = Coordinator(database, dispatcher, Replies(result_backend_url(settings)))
+    presence = Presence(settings, database, worker=process_id("sweeper"), role="sweeper")
+    presence.start()
     sweeping = asyncio.get_running_loop().create_task(Sweeper(settings, coordinator).run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, sweeping.cancel)
@@ -82,17 +93,10 @@ async def _sweep(settings: Settings) -> int:
         log.info("sweeper_stopped")
     finally:
         await coordinator.settle()
+        await presence.close()
         dispatcher.close()
         database.close()
     return 0
-
-
-def _allow_many_streams() -> None:
-    """A thousand streams need more file descriptors than the usual soft limit of 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_our_logging(**_: object) -> None:

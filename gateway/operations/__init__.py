@@ -1,7 +1,5 @@
 """/health/live, /health/ready and /metrics: for those who run it."""
 
-from fastapi import APIRouter
-
-router = APIRouter(tags=["operations"])
+from .endpoints import router
 
 __all__ = ["router"]
