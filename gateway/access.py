@@ -66,6 +66,11 @@ async def find_caller(connection: HTTPConnection, services: Services) -> Caller:
     return Caller(key.tenant, key.id, key.scope)
 
 
+def caller_of(scope: Scope) -> Caller | None:
+    """Return who was found to have sent the request; None = nobody has looked yet, or needs to."""
+    return scope.get(_CALLER)
+
+
 async def valid_key(services: Services, text: str) -> Key | None:
     """Return the key that this is the text of; None = it is none, or opens nothing any more."""
     key_id = id_of(text)
@@ -75,7 +80,7 @@ async def valid_key(services: Services, text: str) -> Key | None:
 
 async def identify(request: Request, services: Annotated[Services, Depends(services_of)]) -> Caller:
     """Return the caller (a FastAPI dependency). Raises AccessDenied."""
-    caller = request.scope.get(_CALLER) or await find_caller(request, services)
+    caller = request.scope[_CALLER] = caller_of(request.scope) or await find_caller(request, services)
     if caller.scope is not KeyScope.api:
         raise AccessDenied(f"a key with the scope {caller.scope.value} opens /{caller.scope.value} only", known=True)
     return caller

@@ -14,6 +14,7 @@ from .chat import router as chat_router
 from .errors import install_error_handlers
 from .files import router as files_router
 from .jobs import router as jobs_router
+from .observe import Observe
 from .operations import router as operations_router
 from .responses import router as responses_router
 from .services import open_services
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     install_error_handlers(app)
     app.add_middleware(KeyFirst)
+    app.add_middleware(Observe)  # the last one is the outermost
     for router in ROUTERS:
         app.include_router(router)
     return app

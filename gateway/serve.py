@@ -14,6 +14,7 @@ from ..workers.file_limit import allow_many_files
 from ..workers.logs import configure_logs
 from ..workers.queues import broker_url
 from ..workers.schema import wait_for_schema
+from ..workers.telemetry import telemetry
 from .access import is_loopback
 from .app import create_app
 from .protocol import HEAD_BYTES_MAX, PunctualProtocol
@@ -31,6 +32,7 @@ log = structlog.stdlib.get_logger(__name__)
 def run_gateway(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Raises ConfigurationError and SchemaMismatch before anything is served."""
     configure_logs(settings, role="gateway")
+    telemetry().start(settings, role="gateway")
     broker_url(settings)
     wait_for_schema(settings)
     _require_key(settings)
@@ -51,7 +53,10 @@ def run_gateway(settings: Settings) -> int:
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
     log.info("gateway_started", url=f"http://{host}:{port}/v1", page=f"http://{host}:{port}/ui")
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        telemetry().stop()
     log.info("gateway_stopped")
     return 0
 
