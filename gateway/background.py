@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from .batches.runner import run_batches
+from .files.housekeeping import keep_files
 from .operations.presence import keep_presence
 from .services import Services
 
-TASKS: tuple[Callable[[Services], Awaitable[None]], ...] = (keep_presence,)
+TASKS: tuple[Callable[[Services], Awaitable[None]], ...] = (keep_presence, run_batches, keep_files)
 """Each runs until it is cancelled, and survives a database or Redis that is away."""
 
 

@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,7 @@ WINDOW_MAX_S = 604_800
 EXPIRY_MIN_S = 3_600
 EXPIRY_MAX_S = 2_592_000
 METADATA_MAX = 16
+CUSTOM_ID_CHARS_MAX = 512
 PROBLEMS_MAX = 100
 """Faults of an input file that are told; reading ends there."""
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -150,6 +151,19 @@ class BatchBody(Frozen):
             raise ValueError(f"endpoint: {self.endpoint[:64]!r} is not served in batches; use {' or '.join(ENDPOINTS)}")
         window_s(self.completion_window)
         return self
+
+
+class BatchLine(Frozen):
+    """A line of the input, once it is JSON."""
+
+    custom_id: str = Field(min_length=1, max_length=CUSTOM_ID_CHARS_MAX, pattern=r"^[^\x00-\x1f\x7f]*$")
+    """The caller's name of the request, unique in the file: its answer carries it. Without control characters."""
+    method: Literal["POST"]
+    """Always POST."""
+    url: str
+    """The batch's endpoint."""
+    body: dict[str, Any]
+    """What would be posted there."""
 
 
 class BatchProblem(_Wire):

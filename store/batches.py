@@ -1,6 +1,6 @@
 """Batches as their owner sees them: created, looked at, listed, cancelled. Every look-up is one tenant's.
 
-What works on them is in `batch_runs`.
+What works on them is in `batch_runs` and `batch_lines`.
 """
 
 import hashlib

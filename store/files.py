@@ -24,6 +24,7 @@ __all__ = [
     "delete_file",
     "drop_expired_files",
     "get_file",
+    "key_is_known",
     "known_files",
     "list_files",
     "new_file_id",
@@ -97,6 +98,12 @@ def no_room(room: int) -> LimitReached:
         "let uploads expire by expires_after, or have the limit raised by `k2think tenants`",
         retry_after_s=FULL_RETRY_S,
     )
+
+
+def key_is_known(conn: Connection, tenant: str, idempotency_key: str) -> bool:
+    """Whether the key stands for a file of the tenant already."""
+    same = (files.c.tenant == tenant) & (files.c.idempotency_key == storable(idempotency_key))
+    return conn.execute(select(files.c.id).where(same)).first() is not None
 
 
 def add_file(conn: Connection, file: NewFile, *, now: float) -> tuple[FileRow, bool]:

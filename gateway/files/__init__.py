@@ -1,7 +1,5 @@
 """/v1/files: uploads, what batches wrote, and their content."""
 
-from fastapi import APIRouter
-
-router = APIRouter(prefix="/v1/files", tags=["files"])
+from .endpoints import router
 
 __all__ = ["router"]

@@ -4,6 +4,7 @@ Nothing is held in memory but the piece at hand, whatever the size of the file.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import unicodedata
@@ -14,17 +15,18 @@ from fastapi import Request
 from pydantic import ValidationError
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
+from python_multipart.multipart import MultipartCallbacks, parse_options_header
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ...schemas.batches import ExpiresAfter, FilePurpose
-from ...schemas.errors import InvalidRequest, StoreFull, explain
+from ...schemas.errors import InvalidRequest, LimitReached, StoreFull, explain
+from ...store.files import no_room
 from .storage import NewContent
 
 WRITE_BYTES = 1 << 20
 """Bytes that are gathered before they go to the disk."""
 FIELD_BYTES_MAX = 4_096
-FIELDS_MAX = 16
 FORM_BYTES_MAX = 64 * 1024
 """Bytes of a body besides the file's own."""
 DRAIN_BYTES_MAX = 64_000_000
@@ -107,19 +109,21 @@ class _Form:
         self.ended = True
 
 
-async def receive(request: Request, content: NewContent, *, bytes_max: int) -> Upload:
-    """Read the body, the file's bytes into `content`. Raises InvalidRequest, HTTPException 413, StoreFull.
+async def receive(request: Request, content: NewContent, *, bytes_max: int, room: int | None) -> Upload:
+    """Read the body, the file's bytes into `content`. Raises InvalidRequest, HTTPException 413, LimitReached, StoreFull.
 
-    `bytes_max`: size of the file at most.
+    `bytes_max`: size of the file at most; `room`: bytes that its owner may still store, None = no limit.
     """
     try:
-        return await _receive(request, content, bytes_max=bytes_max)
-    except (InvalidRequest, HTTPException):
+        return await _receive(request, content, bytes_max=bytes_max, room=room)
+    except (InvalidRequest, LimitReached, HTTPException):
         await _drain(request)
         raise
+    except ClientDisconnect as exc:
+        raise InvalidRequest("the upload was broken off") from exc
 
 
-async def _receive(request: Request, content: NewContent, *, bytes_max: int) -> Upload:
+async def _receive(request: Request, content: NewContent, *, bytes_max: int, room: int | None) -> Upload:
     form = _Form()
     parser = MultipartParser(_boundary(request), _callbacks(form), max_header_count=_HEADERS_MAX)
     declared = request.headers.get("content-length", "")
@@ -133,6 +137,8 @@ async def _receive(request: Request, content: NewContent, *, bytes_max: int) -> 
             size = content.size + len(form.waiting)
             if size > bytes_max or total - size > FORM_BYTES_MAX:
                 raise too_large(bytes_max)
+            if room is not None and size > room:
+                raise no_room(room)
             if len(form.waiting) >= WRITE_BYTES:
                 await _write(content, form)
         parser.finalize()
@@ -189,8 +195,17 @@ def _boundary(request: Request) -> bytes:
     return boundary
 
 
-def _callbacks(form: _Form) -> dict[str, object]:
-    return {name: getattr(form, name) for name in dir(form) if name.startswith("on_")}
+def _callbacks(form: _Form) -> MultipartCallbacks:
+    return {
+        "on_part_begin": form.on_part_begin,
+        "on_header_field": form.on_header_field,
+        "on_header_value": form.on_header_value,
+        "on_header_end": form.on_header_end,
+        "on_headers_finished": form.on_headers_finished,
+        "on_part_data": form.on_part_data,
+        "on_part_end": form.on_part_end,
+        "on_end": form.on_end,
+    }
 
 
 async def _write(content: NewContent, form: _Form) -> None:
@@ -213,10 +228,11 @@ def disk_error(exc: OSError) -> StoreFull:
 
 async def _drain(request: Request) -> None:
     seen = 0
-    async for piece in request.stream():
-        seen += len(piece)
-        if seen > DRAIN_BYTES_MAX:
-            return
+    with contextlib.suppress(ClientDisconnect):
+        async for piece in request.stream():
+            seen += len(piece)
+            if seen > DRAIN_BYTES_MAX:
+                return
 
 
 __all__ = ["Upload", "clean_filename", "disk_error", "receive", "too_large", "write_content"]
