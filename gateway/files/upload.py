@@ -10,12 +10,13 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -23,6 +24,9 @@ from ...schemas.batches import ExpiresAfter, FilePurpose
 from ...schemas.errors import InvalidRequest, LimitReached, StoreFull, explain
 from ...store.files import no_room
 from .storage import NewContent
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 WRITE_BYTES = 1 << 20
 """Bytes that are gathered before they go to the disk."""
@@ -195,7 +199,7 @@ def _boundary(request: Request) -> bytes:
     return boundary
 
 
-def _callbacks(form: _Form) -> MultipartCallbacks:
+def _callbacks(form: _Form) -> "MultipartCallbacks":
     return {
         "on_part_begin": form.on_part_begin,
         "on_header_field": form.on_header_field,
