@@ -11,6 +11,7 @@ _MEANING = {
     404: "No such thing, or it is another tenant's.",
     409: "The idempotency key stands for another request, or the state does not allow this.",
     413: "The body is too large.",
+    422: "The work was done and came to no answer: `code` says why, and sending it again is unlikely to help.",
     429: "A limit of the tenant is reached: Retry-After says when to come back.",
     503: "The queue is full, or the database or Redis is away: Retry-After says when to come back.",
 }

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 KEEPALIVE = b": keepalive\n\n"
 _END = object()
@@ -20,43 +21,52 @@ def sse(data: str, *, event: str | None = None, id: int | str | None = None) -> 
 class EventStream(StreamingResponse):
     """An answer of server-sent events, with comments where there is silence, so that nothing on the way closes it.
 
-    However it ends (exhausted, the client left, the process stops), the source is closed before the response is over.
+    However it ends (exhausted, the client left, the process stops), source and resources are closed before it is over.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, source: AsyncGenerator[bytes], *, keepalive_s: float) -> None:
-        """`keepalive_s` is the silence after which a comment is sent, in seconds."""
+    def __init__(
+        self,
+        source: AsyncGenerator[bytes],
+        *,
+        keepalive_s: float,
+        resources: contextlib.AsyncExitStack | None = None,
+        status_code: int = 200,  # FastAPI reads the status for the OpenAPI document from here
+    ) -> None:
+        """`keepalive_s` is the silence after which a comment is sent, in seconds; `resources` are what the source needs."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(_kept_alive(source, keepalive_s), headers=headers)
+        self._source = source
+        self._keepalive_s = keepalive_s
+        self._resources = resources
+        self._upcoming: asyncio.Task[object] | None = None
+        super().__init__(self._kept_alive(), status_code, headers=headers)
 
-    async def stream_response(self, send) -> None:  # pyright: ignore[reportMissingParameterType, reportUnknownParameterType]
-        """Send everything, then close the source, also when sending was broken off."""
-        source = self.body_iterator
-        async with contextlib.aclosing(source):  # pyright: ignore[reportArgumentType]
-            await super().stream_response(send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything, then close, also when sending was broken off."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Here, where nothing that is awaited is cancelled any more; a generator that never began has no `finally`.
+            if self._upcoming is not None:
+                self._upcoming.cancel()
+                await asyncio.gather(self._upcoming, return_exceptions=True)
+            await self._source.aclose()
+            if self._resources is not None:
+                await self._resources.aclose()
 
-
-async def _kept_alive(source: AsyncGenerator[bytes], keepalive_s: float) -> AsyncGenerator[bytes]:
-    upcoming: asyncio.Task[object] | None = None
-    try:
+    async def _kept_alive(self) -> AsyncGenerator[bytes]:
         while True:
-            if upcoming is None:
-                upcoming = asyncio.ensure_future(_next(source))
-            done, _pending = await asyncio.wait((upcoming,), timeout=keepalive_s)
+            if self._upcoming is None:
+                self._upcoming = asyncio.ensure_future(_next(self._source))
+            done, _pending = await asyncio.wait((self._upcoming,), timeout=self._keepalive_s)
             if not done:
                 yield KEEPALIVE
                 continue
-            piece, upcoming = upcoming.result(), None
+            piece, self._upcoming = self._upcoming.result(), None
             if piece is _END:
                 return
             yield piece  # pyright: ignore[reportReturnType]
-    finally:
-        if upcoming is not None:
-            upcoming.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await upcoming
-        await source.aclose()
 
 
 async def _next(source: AsyncIterator[bytes]) -> object:

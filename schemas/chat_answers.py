@@ -1,13 +1,36 @@
 """The answer to a chat completion request, as OpenAI has it (api-reference/chat/object), with one field of our own."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+from .base import Frozen
 from .completion import FinishReason
 from .jobs import CUT_OFF, JobStatus, SolveResult
 
 DEFAULT_MODEL = "k2think"
 """Model name of the default policy."""
+
+
+class ModelObject(Frozen):
+    """A model name that is served."""
+
+    id: str
+    """As callers write it."""
+    object: Literal["model"] = "model"
+    """Kind of the object."""
+    created: int = 0
+    """Unix time in seconds at which it was made: not known, always 0."""
+    owned_by: str
+    """`k2think`, or the backend whose own model it is."""
+
+
+class ModelList(Frozen):
+    """The model names that are served, ours first."""
+
+    object: Literal["list"] = "list"
+    """Kind of the object."""
+    data: tuple[ModelObject, ...]
+    """The names."""
 
 
 def is_completion(result: SolveResult) -> bool:
@@ -96,4 +119,36 @@ def _choice(index: int, result: SolveResult) -> dict[str, Any]:
         },
         "logprobs": None,
         "finish_reason": finish_reason(result),
+    }
+
+
+def chat_chunk(
+    model: str,
+    job_id: str,
+    *,
+    index: int | None = None,
+    delta: dict[str, Any] | None = None,
+    end: SolveResult | None = None,
+    usage: dict[str, Any] | None = None,
+    with_usage: bool = False,
+) -> dict[str, Any]:
+    """Return a `chat.completion.chunk`; `job_id` is that of the first choice.
+
+    `index` and `delta` are a choice's next piece, None = the chunk has no choice (it brings the usage). `end` is what the
+    choice came to, with its last chunk. `with_usage`: whether the stream ends with the usage, so that all before say null.
+    """
+    choice = {
+        "index": index,
+        "delta": delta or {},
+        "logprobs": None,
+        "finish_reason": None if end is None else finish_reason(end),
+    }
+    return {
+        "id": completion_id(job_id),
+        "object": "chat.completion.chunk",
+        "created": created_at(job_id),
+        "model": model,
+        "choices": [] if index is None else [choice],
+        **({"usage": usage} if with_usage else {}),
+        **({"k2think": extension(end)} if end is not None else {}),
     }

@@ -2,6 +2,11 @@
 
 from fastapi import APIRouter
 
-router = APIRouter(prefix="/v1", tags=["chat"])
+from .completions import router as completions_router
+from .models import router as models_router
+
+router = APIRouter()
+router.include_router(models_router)
+router.include_router(completions_router)
 
 __all__ = ["router"]

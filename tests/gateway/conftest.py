@@ -5,13 +5,46 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from harness.stack import RunningUp
-from k2think.agents.backends.simulator import SimulatedEngine, SimulatedServer, SolvingResponder
+from k2think.agents.backends.simulator import (
+    CallRecord,
+    ChatRequest,
+    Reply,
+    SimulatedEngine,
+    SimulatedServer,
+    SolvingResponder,
+    detect_role,
+)
+
+
+@dataclass(frozen=True)
+class Replies:
+    """The model's replies: to problems with a mark in them what a test asked for, else what the solver says."""
+
+    solver: SolvingResponder
+    scripted: dict[tuple[str, str], Reply] = field(default_factory=dict)
+    """(role, mark) → reply."""
+
+    def __call__(self, request: ChatRequest) -> Reply:
+        role = detect_role(request)
+        for (of, mark), reply in list(self.scripted.items()):
+            if of == role and mark in request.text:
+                return reply
+        return self.solver(request)
+
+    def to_mark(self, *, generator: Reply | None = None, planner: Reply | None = None) -> str:
+        """Return a fresh mark to put into a problem, whose model calls get these replies (None = the solver's)."""
+        mark = f"[{uuid.uuid4().hex[:12]}]"
+        for role, reply in (("generator", generator), ("planner", planner)):
+            if reply is not None:
+                self.scripted[role, mark] = reply
+        return mark
 
 
 @dataclass(frozen=True)
@@ -21,6 +54,12 @@ class LiveGateway:
     up: RunningUp
     server: SimulatedServer
     """The model server: what it was asked, and its exact token ledger."""
+    replies: Replies
+    """What the model says."""
+
+    def calls(self, mark: str) -> list[CallRecord]:
+        """The model calls whose prompt holds the mark."""
+        return [call for call in list(self.server.calls) if mark in call.request.text]
 
     @property
     def url(self) -> str:
@@ -35,7 +74,8 @@ def live_gateway() -> Iterator[LiveGateway]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     engine = SimulatedEngine(slots=64, token_s=0.001)
-    server = SimulatedServer(SolvingResponder(accuracy=0.6, reasoning_tokens=20), engine=engine)
+    replies = Replies(SolvingResponder(accuracy=0.6, reasoning_tokens=20))
+    server = SimulatedServer(replies, engine=engine)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
     with tempfile.TemporaryDirectory(prefix="k2gw-") as root:
         up = RunningUp(
@@ -54,7 +94,7 @@ def live_gateway() -> Iterator[LiveGateway]:
                 ),
                 "the start of `up`",
             )
-            yield LiveGateway(up, server)
+            yield LiveGateway(up, server, replies)
         finally:
             up.stop()
             asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
