@@ -14,6 +14,9 @@ K2ThinkError
 │   ├── StoreFull             no space left
 │   └── SchemaMismatch        written by another version
 ├── BrokerUnavailable         Redis cannot be reached just now; try again
+├── GatewayError              the Python client got no usable answer from a gateway
+│   └── GatewayUnreachable    no connection, or it broke; try again
+├── WaitTimedOut              the caller's time to wait was over; what was waited for goes on
 ├── BackendError              a model server or engine
 │   ├── retryable: RateLimited, Overloaded, Unreachable, StreamBroken, Stalled, MalformedResponse
 │   └── final: BadRequest, Unauthorized, PaymentRequired, ModelNotFound, ContextTooLong
@@ -131,6 +134,36 @@ class BrokerUnavailable(K2ThinkError):
     """Redis cannot be reached just now."""
 
     code = "broker_unavailable"
+
+
+class GatewayError(K2ThinkError):
+    """The Python client got no usable answer from a gateway."""
+
+    code = "gateway_error"
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status, None where there was none."""
+        self.retry_after_s = retry_after_s
+        """Seconds to wait as told by the gateway; None = not told."""
+
+
+class GatewayUnreachable(GatewayError):
+    """No connection to the gateway, or it broke."""
+
+    code = "gateway_unreachable"
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+        """Whether the request, or a part of it, may have arrived."""
+
+
+class WaitTimedOut(K2ThinkError, TimeoutError):
+    """The caller's time to wait was over; what was waited for goes on."""
+
+    code = "wait_timed_out"
 
 
 class BackendError(K2ThinkError):

@@ -14,13 +14,14 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("agents", "cli", "grading", "schemas", "store", "workers")
+FOLDERS = ("agents", "cli", "client", "grading", "schemas", "store", "workers")
 """`training` is left out: its modules need its own extra, and nothing outside it imports them at start-up."""
 
 NEEDS_MORE_THAN_THE_BASE = {
     "grading/symbolic.py": {"sympy", "math_verify", "latex2sympy2_extended"},
+    **{f"client/{name}.py": {"httpx"} for name in ("asynchronous", "exchange", "failures", "links", "sync")},
 }
-"""Modules that only their own process or caller imports, after a look whether the extra is installed."""
+"""Modules that only their own process or caller imports: who asks for the client without httpx is told what to install."""
 
 
 def plain(name: str) -> str:
