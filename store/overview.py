@@ -2,29 +2,35 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, select
 
 from ..schemas.doors import Door, DoorNote
-from ..schemas.errors import NotFound
 from ..schemas.jobs import JobStatus
-from .tables import jobs
+from ..schemas.outcomes import ScreenVerdict, StepStatus
+from ..schemas.withheld import WITHHELD
+from .job_views import job_id_of, no_such_job
+from .rows import load_mapping
+from .tables import jobs, steps
 
 _DOOR_BEGINS = '{{"door":"{}"'
 """How a DoorNote in JSON begins; its first field is the door."""
-_COLUMNS = (
+_ROWS = select(
     jobs.c.id,
     jobs.c.status,
     jobs.c.created_at,
-    jobs.c.started_at,
     jobs.c.finished_at,
     jobs.c.tokens,
     jobs.c.problem,
     jobs.c.answer,
     jobs.c.error_code,
     jobs.c.door,
-)
-_CARD = select(jobs.c.tenant, jobs.c.door, jobs.c.tokens).where(jobs.c.id == bindparam("job_id"))
+    steps.c.status.label("screening"),
+    steps.c.result.label("screened"),
+).select_from(jobs.outerjoin(steps, and_(steps.c.job_id == jobs.c.id, steps.c.name == "screen_input")))
+_POINTS = select(jobs.c.id, jobs.c.status, jobs.c.created_at, jobs.c.finished_at, jobs.c.tokens)
+_DOOR = select(jobs.c.id, jobs.c.door).where(jobs.c.id == bindparam("job_id"), jobs.c.tenant == bindparam("tenant"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,8 @@ class JobFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job in the list."""
+class JobPoint:
+    """How one job went, in figures alone."""
 
     job_id: str
     """UUIDv7."""
@@ -55,14 +61,18 @@ class JobRow:
     """State."""
     created_at: float
     """Unix time in seconds of the acceptance."""
-    started_at: float | None
-    """Unix time in seconds of the first claim; None = not yet."""
     finished_at: float | None
     """Unix time in seconds; None = not finished."""
     tokens: int | None
     """Tokens of the result, prompt and completion; None = not finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow(JobPoint):
+    """A job in the list."""
+
     problem: str
-    """Beginning of the problem."""
+    """Beginning of the problem; withheld where the screening did not let the request pass."""
     answer: str | None
     """Beginning of the answer; None = none."""
     error_code: str | None
@@ -71,21 +81,9 @@ class JobRow:
     """Where it came in; None = through no HTTP door."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobCard:
-    """What the job's row has and its trace has not."""
-
-    tenant: str
-    """Owner."""
-    door: DoorNote | None
-    """What the door noted; None = it came in through no HTTP door."""
-    tokens: int | None
-    """Tokens of the result; None = not finished."""
-
-
 def browse_jobs(conn: Connection, chosen: JobFilter, *, limit: int, before: str | None = None) -> list[JobRow]:
     """Return matching jobs, newest first, older than the job `before` (for paging)."""
-    query = select(*_COLUMNS).where(*_conditions(chosen)).order_by(jobs.c.id.desc()).limit(limit)
+    query = _ROWS.where(*_conditions(chosen)).order_by(jobs.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(jobs.c.id < before)
     return [
@@ -93,24 +91,35 @@ def browse_jobs(conn: Connection, chosen: JobFilter, *, limit: int, before: str 
             job_id=row.id,
             status=JobStatus(row.status),
             created_at=row.created_at,
-            started_at=row.started_at,
             finished_at=row.finished_at,
             tokens=row.tokens,
-            problem=row.problem,
+            problem=WITHHELD if _request_refused(row) else row.problem,
             answer=row.answer,
             error_code=row.error_code,
-            door=_door(row.door),
+            door=None if row.door is None else DoorNote.model_validate_json(row.door).door,
         )
         for row in conn.execute(query)
     ]
 
 
-def job_card(conn: Connection, job_id: str) -> JobCard:
-    """Return owner and door of a job; raise NotFound."""
-    row = conn.execute(_CARD, {"job_id": job_id}).first()
+def job_points(conn: Connection, chosen: JobFilter, *, limit: int) -> list[JobPoint]:
+    """Return the newest matching jobs, newest first, without their text."""
+    query = _POINTS.where(*_conditions(chosen)).order_by(jobs.c.id.desc()).limit(limit)
+    return [
+        JobPoint(row.id, JobStatus(row.status), row.created_at, row.finished_at, row.tokens)
+        for row in conn.execute(query)
+    ]
+
+
+def job_door(conn: Connection, job_id: str, *, tenant: str) -> tuple[str, DoorNote | None]:
+    """Return a job's id in its canonical form, and what its door noted (None = it came in through no HTTP door).
+
+    Raises NotFound when the tenant has none of that id.
+    """
+    row = conn.execute(_DOOR, {"job_id": job_id_of(job_id), "tenant": tenant}).first()
     if row is None:
-        raise NotFound(f"no job {job_id!r}: `k2think jobs list` shows those that exist")
-    return JobCard(row.tenant, None if row.door is None else DoorNote.model_validate_json(row.door), row.tokens)
+        raise no_such_job(job_id)
+    return row.id, None if row.door is None else DoorNote.model_validate_json(row.door)
 
 
 def _conditions(chosen: JobFilter) -> Sequence[ColumnElement[bool]]:
@@ -135,5 +144,8 @@ def _first_id(at: float) -> str:
     return f"{milliseconds[:8]}-{milliseconds[8:]}"
 
 
-def _door(note: str | None) -> Door | None:
-    return None if note is None else DoorNote.model_validate_json(note).door
+def _request_refused(row: Any) -> bool:
+    """Whether the request's screening has ended without letting it pass; as in schemas/withheld.py."""
+    if row.screening not in (StepStatus.done, StepStatus.failed):
+        return False
+    return row.screened is None or load_mapping(row.screened).get("verdict") != ScreenVerdict.safe.value

@@ -1,14 +1,13 @@
 """The candidates side by side, the groups of equal answers, and what the judge said of each pair."""
 
-import string
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...schemas.completion import ChatMessage
 from ...schemas.outcomes import Candidate, CheckStatus, Compared, Preference
 from ...schemas.trace import CallTrace, JobTrace, StepTrace
+from .naming import letter, numbers_in
 
-_GENERATE, _COMPARE = "generate-", "compare-"
+_UNFINISHED = ("ready", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,6 @@ class CandidateView:
     """Whether it was chosen."""
     group: str
     """Letter of its group of equal answers; empty = in none."""
-    votes: int
-    """Candidates in that group."""
     out: str
     """Why it lost before any judging; empty = it did not."""
     answer: str | None
@@ -66,6 +63,20 @@ class CandidateView:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Candidates whose answers are equal."""
+
+    letter: str
+    """A for the largest, and so on."""
+    answer: str
+    """The answer of its first member; empty = a free text."""
+    members: tuple[int, ...]
+    """Indices."""
+    won: bool
+    """Whether the winner is in it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The judge on one pair in one order."""
 
@@ -76,7 +87,7 @@ class Verdict:
     winner: int | None
     """None = tie, unusable, or not judged yet."""
     state: str
-    """decided, tie, unusable, or the state of the step that has no result."""
+    """decided, tie, unusable, or the status of the step that has no result."""
     reason: str
     """The judge's words."""
 
@@ -112,29 +123,40 @@ def speed_of(call: CallTrace | None) -> Speed | None:
 def candidates(trace: JobTrace) -> tuple[CandidateView, ...]:
     """Return all candidates that were begun, by index."""
     selection = None if trace.result is None else trace.result.selection
-    groups = selection.clusters if selection is not None else ()
-    letters = {index: (_letter(place), len(group)) for place, group in enumerate(groups) for index in group}
-    out = selection.disqualified if selection is not None else {}
-    winner = selection.winner if selection is not None else None
+    clusters = () if selection is None else selection.clusters
+    letters = {index: letter(place) for place, members in enumerate(clusters) for index in members}
+    out = {} if selection is None else selection.disqualified
+    winner = None if selection is None else selection.winner
     views = [
-        _candidate(step, index, letters.get(index, ("", 0)), out.get(index, ""), won=index == winner)
+        _candidate(step, index, letters.get(index, ""), out.get(index, ""), won=index == winner)
         for step in trace.steps
-        if step.kind == "generate_candidate" and (index := _number(step.name)) is not None
+        for index in numbers_in(step.name, "generate-")
     ]
     return tuple(sorted(views, key=lambda view: view.index))
+
+
+def groups(trace: JobTrace, views: tuple[CandidateView, ...]) -> tuple[Group, ...]:
+    """Return the groups of equal answers, the largest first; none before the selection."""
+    selection = None if trace.result is None else trace.result.selection
+    winner = None if selection is None else selection.winner
+    answers = {view.index: view.answer or "" for view in views}
+    return tuple(
+        Group(letter(place), answers.get(members[0], ""), members, winner in members)
+        for place, members in enumerate(() if selection is None else selection.clusters)
+    )
 
 
 def pairs(trace: JobTrace) -> tuple[Pair, ...]:
     """Return all pairs that were given to the judge, by index."""
     found: dict[tuple[int, int], list[Verdict]] = {}
     for step in trace.steps:
-        if step.kind == "compare_pair" and (verdict := _verdict(step)) is not None:
-            key = (min(verdict.first, verdict.second), max(verdict.first, verdict.second))
-            found.setdefault(key, []).append(verdict)
+        if len(shown := numbers_in(step.name, "compare-")) == 2:
+            verdict = _verdict(step, *shown)
+            found.setdefault((min(shown), max(shown)), []).append(verdict)
     return tuple(_pair(left, right, verdicts) for (left, right), verdicts in sorted(found.items()))
 
 
-def _candidate(step: StepTrace, index: int, group: tuple[str, int], out: str, *, won: bool) -> CandidateView:
+def _candidate(step: StepTrace, index: int, group: str, out: str, *, won: bool) -> CandidateView:
     result = None if step.result is None else Candidate.model_validate(step.result)
     call = next((attempt.call for attempt in reversed(step.attempts) if attempt.call is not None), None)
     checked = result is not None and result.check is not CheckStatus.none
@@ -142,8 +164,7 @@ def _candidate(step: StepTrace, index: int, group: tuple[str, int], out: str, *,
         index=index,
         status=step.status.value,
         winner=won,
-        group=group[0],
-        votes=group[1],
+        group=group,
         out=out,
         answer=None if result is None else result.answer,
         content="" if result is None else result.content,
@@ -157,50 +178,30 @@ def _candidate(step: StepTrace, index: int, group: tuple[str, int], out: str, *,
     )
 
 
-def _verdict(step: StepTrace) -> Verdict | None:
+def _verdict(step: StepTrace, first: int, second: int) -> Verdict:
     if step.result is None:
-        numbers = step.name.removeprefix(_COMPARE).split("-")
-        if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-            return None
         reason = "" if step.failure is None else step.failure.message
-        return Verdict(int(numbers[0]), int(numbers[1]), None, step.status.value, reason)
+        return Verdict(first, second, None, step.status.value, reason)
     result = Compared.model_validate(step.result)
-    winner = {Preference.first: result.first, Preference.second: result.second, Preference.tie: None}[result.preference]
+    winner = {Preference.first: first, Preference.second: second, Preference.tie: None}[result.preference]
     state = "unusable" if not result.usable else "tie" if winner is None else "decided"
-    return Verdict(result.first, result.second, winner if result.usable else None, state, result.reason)
+    return Verdict(first, second, winner if result.usable else None, state, result.reason)
 
 
 def _pair(left: int, right: int, verdicts: list[Verdict]) -> Pair:
-    verdicts = sorted(verdicts, key=lambda verdict: verdict.first)
-    judged = [verdict for verdict in verdicts if verdict.state in ("decided", "tie", "unusable", "failed", "cancelled")]
-    winners = {verdict.winner for verdict in judged}
-    flipped = len(judged) == 2 and winners == {left, right}
-    if len(judged) < len(verdicts):
-        return Pair(left, right, tuple(verdicts), "being judged", False, None)
+    shown = tuple(sorted(verdicts, key=lambda verdict: verdict.first))
+    winners = {verdict.winner for verdict in shown}
+    flipped = winners == {left, right}
+    if any(verdict.state in _UNFINISHED for verdict in shown):
+        return Pair(left, right, shown, "being judged", False, None)
     if len(winners) == 1 and (winner := next(iter(winners))) is not None:
-        return Pair(left, right, tuple(verdicts), f"candidate {winner} is better", False, winner)
-    why = "the verdict flipped with the order" if flipped else "no preference in both orders" if judged[1:] else ""
-    return Pair(left, right, tuple(verdicts), f"tie: {why}" if why else "tie", flipped, None)
-
-
-def _letter(place: int) -> str:
-    letters = string.ascii_uppercase
-    return (
-        letters[place]
-        if place < len(letters)
-        else f"{letters[place // len(letters) - 1]}{letters[place % len(letters)]}"
-    )
-
-
-def _number(name: str) -> int | None:
-    number = name.removeprefix(_GENERATE)
-    return int(number) if number.isdecimal() else None
-
-
-def median(values: Iterable[float]) -> float | None:
-    """Return the middle value; None of none."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+        orders = " in both orders" if len(shown) == 2 else ""
+        return Pair(left, right, shown, f"candidate {winner} is better{orders}", False, winner)
+    if all(verdict.state == "cancelled" for verdict in shown):
+        return Pair(left, right, shown, "no longer needed", False, None)
+    if flipped:
+        return Pair(left, right, shown, "tie: the verdict flipped with the order", True, None)
+    if winners != {None}:
+        return Pair(left, right, shown, "tie: preferred in one order only", False, None)
+    unusable = any(verdict.state not in ("tie", "decided") for verdict in shown)
+    return Pair(left, right, shown, "tie: no usable verdict" if unusable else "tie", False, None)

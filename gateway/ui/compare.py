@@ -1,10 +1,13 @@
 """Two runs side by side: what was asked of them, and what they came to."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...schemas.trace import JobTrace
+from .candidates import candidates
 from .rendering import seconds
-from .run_view import agent_rows, flat, stage_seconds, tokens_of
+from .run_view import agent_rows, flat, stage_seconds
+from .waterfall import span_of, waterfall
 
 _NONE = "–"
 
@@ -38,13 +41,28 @@ class Section:
     """Whether the facts are measurements, which never agree: a difference is nothing to point at."""
 
 
+def compare_values(left: JobTrace, right: JobTrace, *, now: float) -> dict[str, Any]:
+    """Return what the template of a comparison needs. Both traces must have been withheld already."""
+    span_s = max(span_of(left, now=now), span_of(right, now=now))
+    sides = [
+        {
+            "name": name,
+            "trace": trace,
+            "waterfall": waterfall(trace, now=now, span_s=span_s),
+            "candidates": candidates(trace),
+        }
+        for name, trace in (("A", left), ("B", right))
+    ]
+    return {"now": now, "sides": sides, "sections": compare(left, right)}
+
+
 def compare(left: JobTrace, right: JobTrace) -> tuple[Section, ...]:
-    """Return the comparison. Both traces must have been withheld already."""
+    """Return all facts of both. Both traces must have been withheld already."""
     return (
         Section("Outcome", _lines(_outcome(left), _outcome(right))),
-        Section("Policy", _lines(_policy(left), _policy(right))),
         Section("Time", _lines(_times(left), _times(right)), measured=True),
         Section("Tokens", _lines(_tokens(left), _tokens(right)), measured=True),
+        Section("Policy", _lines(_policy(left), _policy(right))),
     )
 
 
@@ -56,19 +74,18 @@ def _lines(left: dict[str, str], right: dict[str, str]) -> tuple[Line, ...]:
 def _outcome(trace: JobTrace) -> dict[str, str]:
     result = trace.result
     selection = None if result is None else result.selection
-    facts = {
+    return {
         "Problem": trace.request.conversation[-1].content,
         "Status": trace.status.value,
         "Answer": _NONE if result is None else (result.answer or result.content or _NONE),
         "Error": _NONE if result is None or result.error is None else result.error.message,
-        "Method": _NONE if selection is None else selection.method.value,
-        "Votes for the winner": _NONE if selection is None else str(selection.votes),
+        "Chosen by": _NONE if selection is None else selection.method.value,
+        "Votes for the answer": _NONE if selection is None else str(selection.votes),
         "Groups of equal answers": _NONE if selection is None else str(len(selection.clusters)),
         "Comparisons": _NONE if selection is None else str(len(selection.comparisons)),
         "Candidates": str(sum(step.kind == "generate_candidate" for step in trace.steps)),
         "Attempts": str(sum(len(step.attempts) for step in trace.steps)),
     }
-    return facts
 
 
 def _policy(trace: JobTrace) -> dict[str, str]:
@@ -77,11 +94,14 @@ def _policy(trace: JobTrace) -> dict[str, str]:
 
 def _times(trace: JobTrace) -> dict[str, str]:
     whole = None if trace.finished_at is None else trace.finished_at - trace.created_at
-    return {"total": seconds(whole)} | {name: seconds(value) for name, value in stage_seconds(trace).items()}
+    stages = {name.capitalize(): seconds(value) for name, value in stage_seconds(trace).items()}
+    return {"Total": seconds(whole)} | stages
 
 
 def _tokens(trace: JobTrace) -> dict[str, str]:
-    facts = {"total": f"{tokens_of(trace):,}"}
-    for row in agent_rows(trace):
-        facts[row.agent] = f"{row.prompt + row.completion:,} in {row.calls} calls"
-    return facts
+    rows = agent_rows(trace)
+    whole = sum(row.prompt + row.completion for row in rows)
+    return {"Total": f"{whole:,}"} | {
+        row.agent.capitalize(): f"{row.prompt + row.completion:,} in {row.calls} call{'s' if row.calls != 1 else ''}"
+        for row in rows
+    }

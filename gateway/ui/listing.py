@@ -4,13 +4,13 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 from urllib.parse import urlencode
 
 from ...schemas.doors import Door
 from ...schemas.jobs import JobStatus
-from ...store.overview import JobFilter, JobRow
-from .candidates import median
+from ...store.overview import JobFilter, JobPoint, JobRow
 
 ROWS_PER_PAGE = 25
 STRIP_JOBS = 400
@@ -23,7 +23,6 @@ RANGES: dict[str, tuple[str, float]] = {
     "7d": ("Last 7 days", 604_800),
 }
 """By name in the address: label, and seconds back."""
-DOORS = {"chat": "Chat", "responses": "Responses", "jobs": "Jobs API", "batches": "Batches", "cli": "Command line"}
 _ID = re.compile(r"[0-9a-f-]{8,36}\Z")
 
 RangeName = Literal["", "15m", "1h", "24h", "7d"]
@@ -74,7 +73,7 @@ class Chosen:
         return f"/ui?{query}" if query else "/ui"
 
 
-def list_values(rows: list[JobRow], strip: list[JobRow], chosen: Chosen, *, now: float) -> dict[str, Any]:
+def list_values(rows: list[JobRow], points: list[JobPoint], chosen: Chosen, *, now: float) -> dict[str, Any]:
     """Return what the template of the list needs. `rows` may have one more than a page holds."""
     more = len(rows) > ROWS_PER_PAGE
     rows = rows[:ROWS_PER_PAGE]
@@ -84,28 +83,36 @@ def list_values(rows: list[JobRow], strip: list[JobRow], chosen: Chosen, *, now:
         "chosen": chosen,
         "older": chosen.address(before=rows[-1].job_id) if more else None,
         "statuses": [status.value for status in JobStatus],
-        "doors": DOORS,
         "ranges": {name: label for name, (label, _) in RANGES.items()},
-        "strip": _strip(strip, now=now),
+        "strip": _strip(points, now=now),
     }
 
 
-def _strip(rows: list[JobRow], *, now: float) -> dict[str, Any]:
-    durations = [row.finished_at - row.created_at for row in rows if row.finished_at is not None]
-    counts = Counter(row.status.value for row in rows)
-    points = [
-        [round(row.created_at, 3), round(max(0.0, (row.finished_at or now) - row.created_at), 3), row.status.value]
-        for row in reversed(rows)
-    ]
+def _strip(jobs: list[JobPoint], *, now: float) -> dict[str, Any]:
+    durations = sorted(job.finished_at - job.created_at for job in jobs if job.finished_at is not None)
+    counts = Counter(job.status for job in jobs)
     final = len(durations)
+    shares: list[tuple[str, int, float, float]] = []
+    begin = 0.0
+    for status in JobStatus:
+        if counts[status]:
+            share = counts[status] / len(jobs) * 100
+            shares.append((status.value, counts[status], round(begin, 3), round(share, 3)))
+            begin += share
     return {
-        "points": json.dumps(points, separators=(",", ":")),
-        "total": len(rows),
-        "capped": len(rows) >= STRIP_JOBS,
-        "counts": [(status.value, counts[status.value]) for status in JobStatus if counts[status.value]],
-        "unfinished": len(rows) - final,
-        "median_s": median(durations),
-        "p95_s": sorted(durations)[min(final - 1, int(final * 0.95))] if final else None,
-        "succeeded": f"{counts['succeeded'] / final:.0%}" if final else "–",
-        "tokens": sum(row.tokens or 0 for row in rows),
+        "points": json.dumps([_point(job, now) for job in reversed(jobs)], separators=(",", ":")),
+        "total": len(jobs),
+        "capped": len(jobs) >= STRIP_JOBS,
+        "shares": shares,
+        "unfinished": len(jobs) - final,
+        "median_s": median(durations) if durations else None,
+        "p95_s": durations[min(final - 1, int(final * 0.95))] if final else None,
+        "succeeded": f"{counts[JobStatus.succeeded] / final:.0%}" if final else "–",
+        "tokens": sum(job.tokens or 0 for job in jobs),
     }
+
+
+def _point(job: JobPoint, now: float) -> list[Any]:
+    """[begin, duration, status, id], times in seconds: app.js draws them."""
+    duration = max(0.0, (job.finished_at or now) - job.created_at)
+    return [round(job.created_at, 3), round(duration, 3), job.status.value, job.job_id]

@@ -7,15 +7,15 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import Connection
 
+from ...schemas.doors import DoorNote
 from ...schemas.errors import InvalidRequest, NotFound
 from ...schemas.trace import JobTrace
 from ...schemas.withheld import withhold
-from ...store.overview import JobCard, JobRow, browse_jobs, job_card
+from ...store.overview import JobPoint, JobRow, browse_jobs, job_door, job_points
 from ...store.trace import job_trace
 from ..access import AnyCaller, Caller, TheServices
-from ..ownership import owned_job
 from ..services import Services
-from .compare import compare
+from .compare import compare_values
 from .listing import ROWS_PER_PAGE, STRIP_JOBS, TEXT_CHARS_MAX, Chosen, DoorName, RangeName, StatusName, list_values
 from .rendering import SECURITY_HEADERS, assets, export_page, page
 from .routing import PageRoute, error_page
@@ -27,7 +27,8 @@ _ASSET_AGE_S = 31_536_000
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
-_Asked = Annotated[str | None, Header(alias="HX-Request")]
+_Flag = Annotated[str | None, Header(max_length=16)]
+"""A header that htmx sends: only whether it is there counts."""
 
 
 @router.get("")
@@ -39,21 +40,22 @@ async def runs(
     door: DoorName = "",
     range: RangeName = "",
     before: Annotated[str, Query(max_length=36)] = "",
-    hx_request: _Asked = None,
+    hx_request: _Flag = None,
+    hx_history_restore_request: _Flag = None,
 ) -> Response:
     """The list; to htmx, only the part that changes."""
     chosen = Chosen(status, text.replace("\0", ""), door, range, before)
     now = time.time()
     wanted = chosen.filter(caller.tenant, now=now)
 
-    def look(conn: Connection) -> tuple[list[JobRow], list[JobRow]]:
-        strip = browse_jobs(conn, wanted, limit=STRIP_JOBS)
-        if chosen.cursor is None:
-            return strip[: ROWS_PER_PAGE + 1], strip
-        return browse_jobs(conn, wanted, limit=ROWS_PER_PAGE + 1, before=chosen.cursor), strip
+    def look(conn: Connection) -> tuple[list[JobRow], list[JobPoint]]:
+        rows = browse_jobs(conn, wanted, limit=ROWS_PER_PAGE + 1, before=chosen.cursor)
+        return rows, job_points(conn, wanted, limit=STRIP_JOBS)
 
-    rows, strip = await services.database.read(look)
-    return page("_runs.html" if hx_request else "list.html", list_values(rows, strip, chosen, now=now))
+    rows, points = await services.database.read(look)
+    part = hx_request is not None and hx_history_restore_request is None
+    values = list_values(rows, points, chosen, now=now)
+    return page("_runs.html" if part else "list.html", {**values, "caller": caller})
 
 
 @router.get("/")
@@ -65,23 +67,36 @@ async def runs_with_slash() -> Response:
 @router.get("/jobs/{job_id}")
 async def run(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """One run. The address stays good for as long as the job is kept."""
-    trace, card = await _look(services, caller, job_id)
-    return page("run.html", run_values(trace, card))
+    trace, door = await _look(services, caller, job_id)
+    return page("run.html", {**run_values(trace, door), "caller": caller})
 
 
 @router.get("/jobs/{job_id}/live")
 async def live(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """The part of a run's page that changes; tells htmx when it will change no more."""
-    trace, card = await _look(services, caller, job_id)
-    return page("_run.html", run_values(trace, card), status=STOP_POLLING if trace.status.final else 200)
+    trace, door = await _look(services, caller, job_id)
+    values = {**run_values(trace, door), "part": True}
+    return page("_run.html", values, status=STOP_POLLING if trace.status.final else 200)
 
 
 @router.get("/jobs/{job_id}/export")
 async def export(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """One run as a file that needs nothing else."""
-    trace, card = await _look(services, caller, job_id)
-    values = run_values(trace, card) | {"live": False}
+    trace, door = await _look(services, caller, job_id)
+    values = {**run_values(trace, door), "exported": True}
     return export_page("export.html", values, filename=f"k2think-{trace.job_id}.html")
+
+
+@router.get("/jobs/{job_id}/trace.json")
+async def trace_file(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
+    """The trace as JSON, for a browser that has no key to show to /v1/jobs."""
+    trace, _ = await _look(services, caller, job_id)
+    headers = {
+        **SECURITY_HEADERS,
+        "Cache-Control": "no-store",
+        "Content-Disposition": f'attachment; filename="k2think-{trace.job_id}.json"',
+    }
+    return Response(trace.model_dump_json(indent=2), media_type="application/json", headers=headers)
 
 
 @router.get("/compare")
@@ -101,15 +116,9 @@ async def compare_runs(
         a, b = run
     if not a or not b:
         raise InvalidRequest("two runs are compared: choose two in the list", param="a")
-    left, left_card = await _look(services, caller, a)
-    right, right_card = await _look(services, caller, b)
-    values = {
-        "left": left,
-        "right": right,
-        "sections": compare(left, right),
-        "views": (run_values(left, left_card), run_values(right, right_card)),
-    }
-    return page("compare.html", values)
+    left, _ = await _look(services, caller, a)
+    right, _ = await _look(services, caller, b)
+    return page("compare.html", {**compare_values(left, right, now=time.time()), "caller": caller})
 
 
 @router.get("/static/{name}")
@@ -131,12 +140,11 @@ async def nowhere(path: str) -> Response:
     return error_page(404, "There is no such page.")
 
 
-async def _look(services: Services, caller: Caller, job_id: str) -> tuple[JobTrace, JobCard]:
-    """Return what the caller may see of a job. Raises NotFound for another tenant's, too."""
-    await owned_job(services, caller, job_id)
+async def _look(services: Services, caller: Caller, job_id: str) -> tuple[JobTrace, DoorNote | None]:
+    """Return what the caller may see of a job, and what its door noted. Raises NotFound for another tenant's, too."""
 
-    def look(conn: Connection) -> tuple[JobTrace, JobCard]:
-        return job_trace(conn, job_id), job_card(conn, job_id)
+    def look(conn: Connection) -> tuple[JobTrace, DoorNote | None]:
+        owned, door = job_door(conn, job_id, tenant=caller.tenant)
+        return withhold(job_trace(conn, owned)), door
 
-    trace, card = await services.database.read(look)
-    return withhold(trace), card
+    return await services.database.read(look)

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ... import __version__
+from ...schemas.withheld import WITHHELD
+from .naming import DOORS, step_title
 from .text import shortened, visible
 
 HERE = Path(__file__).parent
@@ -80,10 +82,26 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(asset=_asset, version=__version__)
-    made.filters.update(
-        seconds=seconds, count=_count, clock=_clock, iso=_iso, ago=_ago, rate=_rate, block=_block, short_id=_short_id
-    )
+    shared: dict[str, Any] = {
+        "asset": _asset,
+        "version": __version__,
+        "doors": DOORS,
+        "exported": False,
+        "withheld_text": WITHHELD,
+    }
+    filters: dict[str, Callable[..., Any]] = {
+        "seconds": seconds,
+        "count": _count,
+        "clock": _clock,
+        "iso": _iso,
+        "ago": _ago,
+        "rate": _rate,
+        "block": _block,
+        "short_id": _short_id,
+        "step_title": step_title,
+    }
+    made.globals |= shared
+    made.filters |= filters
     return made
 
 

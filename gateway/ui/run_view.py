@@ -2,18 +2,19 @@
 
 import time
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
+from ...schemas.doors import DoorNote
 from ...schemas.jobs import JobStatus
 from ...schemas.messages import AGENT_OF_KIND, AgentKind
 from ...schemas.policy import Policy
 from ...schemas.trace import AttemptOutcome, CallTrace, JobTrace
-from ...store.overview import JobCard
-from .candidates import Speed, candidates, median, pairs, speed_of
+from .candidates import Speed, candidates, groups, pairs, speed_of
+from .naming import step_title
 from .waterfall import waterfall
 
 EVENTS_SHOWN = 500
-_SCREENED = {"screen_input": "Request", "screen_plan": "Plan", "screen_output": "Answer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class AttemptRow:
     """One start of a step."""
 
     step: str
-    """Name of the step."""
+    """Name of the step in words."""
     number: int
     """From 1."""
     outcome: str
@@ -96,14 +97,15 @@ class AttemptRow:
     """What went wrong; empty = nothing."""
 
 
-def run_values(trace: JobTrace, card: JobCard, *, now: float | None = None) -> dict[str, Any]:
+def run_values(trace: JobTrace, door: DoorNote | None, *, now: float | None = None) -> dict[str, Any]:
     """Return what the template of a run needs. The trace must have been withheld already."""
     now = time.time() if now is None else now
     result = trace.result
+    agents, shown = agent_rows(trace), candidates(trace)
     return {
         "now": now,
         "trace": trace,
-        "card": card,
+        "door": door,
         "result": result,
         "live": not trace.status.final,
         "withheld": trace.status is not JobStatus.succeeded,
@@ -112,15 +114,16 @@ def run_values(trace: JobTrace, card: JobCard, *, now: float | None = None) -> d
         "stages": [] if result is None else [(name, value) for name, value in stage_seconds(trace).items() if value],
         "waterfall": waterfall(trace, now=now),
         "plans": _plans(trace),
-        "candidates": candidates(trace),
+        "candidates": shown,
+        "groups": groups(trace, shown),
         "pairs": pairs(trace),
         "screenings": _screenings(trace),
-        "agents": agent_rows(trace),
+        "agents": agents,
         "attempts": _attempts(trace),
         "events": trace.events[-EVENTS_SHOWN:],
         "events_left_out": max(0, len(trace.events) - EVENTS_SHOWN),
-        "tokens": tokens_of(trace),
-        "calls": sum(row.calls for row in agent_rows(trace)),
+        "tokens": sum(row.prompt + row.completion for row in agents),
+        "calls": sum(row.calls for row in agents),
         "policy": policy_rows(trace.request.policy),
         "progress": (sum(step.status.final for step in trace.steps), len(trace.steps)),
     }
@@ -131,11 +134,6 @@ def stage_seconds(trace: JobTrace) -> dict[str, float]:
     if trace.result is None:
         return {}
     return {name: value for name, value in trace.result.timings.model_dump().items() if name != "total"}
-
-
-def tokens_of(trace: JobTrace) -> int:
-    """Tokens of all calls so far, prompt and completion."""
-    return sum(row.prompt + row.completion for row in agent_rows(trace))
 
 
 def agent_rows(trace: JobTrace) -> list[AgentRow]:
@@ -170,14 +168,16 @@ def flat(values: dict[str, Any], *, before: str = "") -> dict[str, str]:
 
 def _agent(agent: AgentKind, calls: list[CallTrace]) -> AgentRow:
     speeds = [speed for call in calls if (speed := speed_of(call)) is not None]
+    rates = [speed.rate for speed in speeds if speed.rate is not None]
+    firsts = [speed.first_s for speed in speeds if speed.first_s is not None]
     return AgentRow(
         agent=str(agent),
         calls=len(calls),
         prompt=sum(speed.prompt for speed in speeds),
         completion=sum(speed.completion for speed in speeds),
         reasoning=sum(speed.reasoning for speed in speeds),
-        rate=median(speed.rate for speed in speeds if speed.rate is not None),
-        first_s=median(speed.first_s for speed in speeds if speed.first_s is not None),
+        rate=median(rates) if rates else None,
+        first_s=median(firsts) if firsts else None,
         busy_s=sum(call.duration_s for call in calls),
     )
 
@@ -211,7 +211,7 @@ def _screenings(trace: JobTrace) -> list[Screening]:
         result = step.result or {}
         views.append(
             Screening(
-                what=_SCREENED.get(step.kind, step.kind),
+                what=step_title(step.name).removeprefix("Screen ").capitalize(),
                 verdict=str(result.get("verdict") or step.status.value),
                 category=str(result.get("category") or ""),
                 layer=str(result.get("layer") or ""),
@@ -224,7 +224,7 @@ def _screenings(trace: JobTrace) -> list[Screening]:
 def _attempts(trace: JobTrace) -> list[AttemptRow]:
     return [
         AttemptRow(
-            step=step.name,
+            step=step_title(step.name),
             number=attempt.attempt,
             outcome=attempt.outcome.value,
             bad=attempt.outcome not in (AttemptOutcome.done, AttemptOutcome.running, AttemptOutcome.cancelled),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ...schemas.messages import AGENT_OF_KIND
 from ...schemas.trace import AttemptOutcome, AttemptTrace, JobTrace, StepTrace
+from .naming import step_title
 
 SPAN_S_MIN = 0.001
 BAR_MIN = 0.25
@@ -23,6 +24,10 @@ class Bar:
     """In per cent."""
     kind: str
     """wait, first (until the first token), run, failed, lost, cancelled."""
+    seconds: float
+    """Length."""
+    attempt: int
+    """Which start of the step it belongs to, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,10 @@ class Row:
 
     name: str
     """Name of the step."""
+    title: str
+    """The same in words."""
+    winner: bool
+    """Whether the chosen candidate came out of it."""
     agent: str
     """The agent that did it."""
     status: str
@@ -56,33 +65,43 @@ class Waterfall:
     ticks: tuple[tuple[float, float], ...]
     """(place in per cent, seconds since acceptance)."""
     span_s: float
-    """Seconds from acceptance to the end, or to now."""
+    """Seconds that the picture is wide."""
 
 
-def waterfall(trace: JobTrace, *, now: float) -> Waterfall:
-    """Return the picture; what still runs reaches to `now`, a Unix time in seconds."""
-    begin = trace.created_at
+def span_of(trace: JobTrace, *, now: float) -> float:
+    """Return seconds from the acceptance to the end of all work, or to `now`, a Unix time in seconds."""
     ends = [attempt.finished_at or 0.0 for step in trace.steps for attempt in step.attempts]
-    end = now if trace.finished_at is None else max(trace.finished_at, *ends, begin)
-    scale = _Scale(begin, max(end - begin, SPAN_S_MIN))
-    return Waterfall(
-        rows=tuple(_row(step, trace, scale) for step in trace.steps), ticks=_ticks(scale.span), span_s=scale.span
-    )
+    end = now if trace.finished_at is None else max(trace.finished_at, *ends)
+    return max(end - trace.created_at, SPAN_S_MIN)
+
+
+def waterfall(trace: JobTrace, *, now: float, span_s: float | None = None) -> Waterfall:
+    """Return the picture; what still runs reaches to `now`. `span_s` makes two pictures equally wide; None = its own."""
+    whole = span_of(trace, now=now)
+    scale = _Scale(trace.created_at, span_s or whole, trace.created_at + whole)
+    chosen = None if trace.result is None or trace.result.selection is None else trace.result.selection.winner
+    winner = None if chosen is None else f"generate-{chosen}"
+    rows = tuple(_row(step, scale, won=step.name == winner) for step in trace.steps)
+    return Waterfall(rows, _ticks(scale.span), scale.span)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
     begin: float
+    """Unix time at the left edge."""
     span: float
+    """Seconds from the left to the right edge."""
+    end: float
+    """Unix time up to which there is something to show."""
 
-    def bar(self, start: float, end: float, kind: str) -> Bar:
-        x = min(100.0, max(0.0, (start - self.begin) / self.span * 100))
-        width = max(BAR_MIN, (end - start) / self.span * 100)
-        return Bar(round(min(x, 100 - BAR_MIN), 3), round(min(width, 100 - min(x, 100 - BAR_MIN)), 3), kind)
+    def bar(self, start: float, end: float, kind: str, attempt: int) -> Bar:
+        x = min(100 - BAR_MIN, max(0.0, (start - self.begin) / self.span * 100))
+        width = min(100 - x, max(BAR_MIN, (end - start) / self.span * 100))
+        return Bar(round(x, 3), round(width, 3), kind, max(0.0, end - start), attempt)
 
 
-def _row(step: StepTrace, trace: JobTrace, scale: _Scale) -> Row:
-    end = scale.begin + scale.span
+def _row(step: StepTrace, scale: _Scale, *, won: bool) -> Row:
+    end = scale.end
     bars: list[Bar] = []
     waited, ran = 0.0, 0.0
     for attempt in step.attempts:
@@ -90,15 +109,17 @@ def _row(step: StepTrace, trace: JobTrace, scale: _Scale) -> Row:
         ended = end if attempt.finished_at is None else attempt.finished_at
         ran += max(0.0, ended - attempt.claimed_at)
         if attempt.claimed_at > attempt.queued_at:
-            bars.append(scale.bar(attempt.queued_at, attempt.claimed_at, "wait"))
+            bars.append(scale.bar(attempt.queued_at, attempt.claimed_at, "wait", attempt.attempt))
         bars += _work(attempt, ended, scale)
     if not step.status.final and not _running(step):
         since = step.attempts[-1].finished_at if step.attempts else None
         since = since or step.created_at
         waited += max(0.0, end - since)
-        bars.append(scale.bar(since, end, "wait"))
+        bars.append(scale.bar(since, end, "wait", len(step.attempts) + 1))
     return Row(
         name=step.name,
+        title=step_title(step.name),
+        winner=won,
         agent=str(AGENT_OF_KIND.get(step.kind, "safety")),
         status=step.status.value,
         bars=tuple(bars),
@@ -110,17 +131,15 @@ def _row(step: StepTrace, trace: JobTrace, scale: _Scale) -> Row:
 
 
 def _work(attempt: AttemptTrace, ended: float, scale: _Scale) -> list[Bar]:
-    if attempt.outcome in _LOST:
-        return [scale.bar(attempt.claimed_at, ended, "lost")]
-    if attempt.outcome is AttemptOutcome.failed:
-        return [scale.bar(attempt.claimed_at, ended, "failed")]
-    if attempt.outcome is AttemptOutcome.cancelled:
-        return [scale.bar(attempt.claimed_at, ended, "cancelled")]
+    begin, number = attempt.claimed_at, attempt.attempt
+    kind = "lost" if attempt.outcome in _LOST else attempt.outcome.value
+    if kind in ("lost", "failed", "cancelled"):
+        return [scale.bar(begin, ended, kind, number)]
     first = attempt.call.time_to_first_token_s if attempt.call is not None else None
     if not first:
-        return [scale.bar(attempt.claimed_at, ended, "run")]
-    middle = min(attempt.claimed_at + first, ended)
-    return [scale.bar(attempt.claimed_at, middle, "first"), scale.bar(middle, ended, "run")]
+        return [scale.bar(begin, ended, "run", number)]
+    middle = min(begin + first, ended)
+    return [scale.bar(begin, middle, "first", number), scale.bar(middle, ended, "run", number)]
 
 
 def _running(step: StepTrace) -> bool:
