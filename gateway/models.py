@@ -14,6 +14,7 @@ from ..schemas.errors import InvalidRequest, NotFound, explain
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import AgentKind
 from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings
+from ..workers.submit import resolve
 from .errors import error_object
 
 PAPER_MODEL = "k2think-paper"
@@ -122,9 +123,11 @@ def requests_of(
             "idempotency_key": key,
         }
         try:
-            requests.append(SolveRequest.model_validate(fields))
+            requests.append(resolve(SolveRequest.model_validate(fields), settings))
         except ValidationError as exc:
             raise InvalidRequest(explain(exc), param=_param(exc)) from exc
+        except InvalidRequest as exc:
+            raise InvalidRequest(f"k2think.{exc}", param=f"k2think.{exc.param}") from exc
     return tuple(requests)
 
 

@@ -9,7 +9,7 @@ import redis.asyncio
 from sqlalchemy import Connection
 
 from ..agents.pipeline import first_step
-from ..agents.templates import choose_set, load_templates
+from ..agents.templates import choose_set, known_sets, load_templates
 from ..schemas.doors import DoorNote
 from ..schemas.errors import InvalidRequest, NotFound
 from ..schemas.ids import uuid7
@@ -53,7 +53,7 @@ class Submitter:
 
         `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer.
         `door`: what the door wants to find again. `notify`: send a webhook when the job has ended, where the tenant or
-        the settings name a target. `traceparent`: None = that of the request being served, if it has one. Raises InvalidRequest, QueueFull, StoreUnavailable, StoreFull.
+        the settings name a target. `traceparent`: None = that of the request being served, if it has one. Raises InvalidRequest, QueueFull, LimitReached, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
         now = time.time()
@@ -69,6 +69,7 @@ class Submitter:
                 reply_to=reply_to,
                 traceparent=span.traceparent,
                 queue_max=self._settings.queue_max,
+                tenant_limit=True,
                 job_id=job_id,
                 door=None if door is None else door.model_dump_json(),
             )
@@ -133,9 +134,14 @@ def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
     policy = request.policy
     if policy.backend is not None and policy.backend not in settings.backends:
         known = ", ".join(sorted(settings.backends)) or "none is defined in K2THINK_BACKENDS"
-        raise InvalidRequest(f"policy.backend: unknown backend {policy.backend!r}; known: {known}")
-    if policy.templates is not None:
-        load_templates(policy.templates)
+        raise InvalidRequest(
+            f"policy.backend: unknown backend {policy.backend!r}; known: {known}", param="policy.backend"
+        )
+    if policy.templates is not None and policy.templates not in known_sets():
+        known = ", ".join(known_sets())
+        raise InvalidRequest(
+            f"policy.templates: unknown template set {policy.templates!r}; known: {known}", param="policy.templates"
+        )
     if policy.selection is None:
         verifier = settings.role(AgentKind.verifier)
         judge = (
