@@ -22,6 +22,7 @@ from ..store.keys import Key
 from ..store.tenants import DEFAULT_TENANT
 from .errors import answer_of
 from .keys import id_of, matches, session_matches
+from .limits import count_request
 from .services import Services, services_of
 
 SESSION_COOKIE = "k2think_session"
@@ -101,6 +102,7 @@ async def identify_creator(
     caller: Annotated[Caller, Depends(identify)], services: Annotated[Services, Depends(services_of)]
 ) -> Caller:
     """As `identify`, for requests that create something: they count against the tenant's limits. Raises LimitReached."""
+    await count_request(services, await services.directory.tenant(caller.tenant), now=time.time())
     return caller
 
 

@@ -10,6 +10,7 @@ from ..schemas.settings import Settings
 from .access import KeyFirst
 from .background import background
 from .batches import router as batches_router
+from .body import BodyLimits
 from .chat import router as chat_router
 from .errors import install_error_handlers
 from .files import router as files_router
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     install_error_handlers(app)
+    app.add_middleware(BodyLimits, bytes_max=settings.gateway.body_bytes_max)
     app.add_middleware(KeyFirst)
     app.add_middleware(Observe)  # the last one is the outermost
     for router in ROUTERS:

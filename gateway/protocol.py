@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_BYTES_MAX = 64 * 1024
 """Request line and headers together."""
-HEAD_TIMEOUT_S = 20.0
+HEAD_TIMEOUT_S = 10.0
 """Seconds from a connection, or from the first byte of a further request on it, to the end of the request's headers."""
 
 

@@ -20,6 +20,7 @@ from .decisions import LIST_TEXT_CHARS, Applied, add_step, apply_decision, end_j
 from .events import events_after, record_event
 from .rows import dump, insert_or_ignore, load_failure, load_result, storable
 from .tables import UNFINISHED_SQL, attempts, jobs, steps
+from .tenants import require_job_room
 from .trace import job_trace
 
 __all__ = [
@@ -125,15 +126,17 @@ def accept_job(
     reply_to: str | None = None,
     traceparent: str | None = None,
     queue_max: int | None = None,
+    tenant_limit: bool = False,
     job_id: str | None = None,
     door: str | None = None,
 ) -> Accepted:
     """Create the job and its first step, or find the job that the request's idempotency key stands for.
 
     `attached` jobs are cancelled when their client leaves; `reply_to` is the Celery task that waits for the result;
-    `queue_max` is the number of unfinished jobs from which on none is accepted, None = no limit; `job_id` is the new job's
-    id, a UUIDv7 that nobody used before, None = a fresh one; `door` is what the door wants to find again (JSON). Raises
-    IdempotencyConflict when the key was used for another request, QueueFull when there are too many jobs.
+    `queue_max` is the number of unfinished jobs from which on none is accepted, None = no limit; with `tenant_limit` the
+    tenant's own limit holds, too; `job_id` is the new job's id, a UUIDv7 that nobody used before, None = a fresh one;
+    `door` is what the door wants to find again (JSON). Raises IdempotencyConflict when the key was used for another
+    request, QueueFull when there are too many jobs, LimitReached when the tenant has too many.
     """
     key = None if request.idempotency_key is None else storable(request.idempotency_key)
     digest = _digest(request)
@@ -145,6 +148,8 @@ def accept_job(
             "(K2THINK_QUEUE_MAX sets the limit)",
             retry_after_s=QUEUE_FULL_RETRY_S,
         )
+    if tenant_limit:
+        require_job_room(conn, tenant)
     job_id = job_id or uuid7(now_s=now)
     deadline_at = now + request.policy.deadline_s
     row: dict[str, Any] = dict.fromkeys(jobs.columns.keys())

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, bindparam, func, select, text, union, update
 
+from ..schemas.errors import LimitReached
 from .door_tables import files, keys, tenants
 from .rows import insert_or_ignore
 from .tables import UNFINISHED_SQL, jobs
@@ -17,6 +18,7 @@ __all__ = [
     "jobs_in_flight",
     "list_tenants",
     "load_tenant",
+    "require_job_room",
     "save_tenant",
     "stored_bytes",
     "tokens_since",
@@ -24,6 +26,8 @@ __all__ = [
 
 DEFAULT_TENANT = "default"
 """Owner of what comes in where no keys are needed."""
+JOBS_FULL_RETRY_S = 5.0
+"""What a caller is told to wait whose tenant has as many unfinished jobs as it may."""
 TENANT_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 """What a tenant may be called."""
 
@@ -64,6 +68,11 @@ _BY_NAME = select(tenants).where(tenants.c.tenant == bindparam("tenant"))
 _NAMES = union(select(tenants.c.tenant), select(keys.c.tenant)).order_by("tenant")
 _ADD = insert_or_ignore(tenants, "tenant")
 _IN_FLIGHT = select(func.count()).select_from(jobs).where(text(UNFINISHED_SQL), jobs.c.tenant == bindparam("tenant"))
+_JOBS_LIMIT = (
+    select(tenants.c.jobs_in_flight)
+    .where(tenants.c.tenant == bindparam("tenant"), tenants.c.jobs_in_flight.is_not(None))
+    .with_for_update()
+)
 _TOKENS = select(func.coalesce(func.sum(jobs.c.tokens), 0)).where(
     jobs.c.tenant == bindparam("tenant"), jobs.c.finished_at >= bindparam("since")
 )
@@ -98,6 +107,20 @@ def save_tenant(conn: Connection, tenant: str, changes: Mapping[str, Any], *, no
 def jobs_in_flight(conn: Connection, tenant: str) -> int:
     """Return how many jobs of the tenant have not ended."""
     return int(conn.execute(_IN_FLIGHT, {"tenant": tenant}).scalar_one())
+
+
+def require_job_room(conn: Connection, tenant: str) -> None:
+    """Raise LimitReached when the tenant has as many unfinished jobs as it may, in the transaction that adds one.
+
+    The tenant's row stays locked where it has that limit: of two transactions that would use the last room, one waits.
+    """
+    limit = conn.execute(_JOBS_LIMIT, {"tenant": tenant}).scalar_one_or_none()
+    if limit is not None and jobs_in_flight(conn, tenant) >= limit:
+        raise LimitReached(
+            f"this tenant may have {limit} unfinished jobs, and has them: wait for one to end, or cancel one "
+            "(`k2think tenants set --jobs-in-flight` sets the limit)",
+            retry_after_s=JOBS_FULL_RETRY_S,
+        )
 
 
 def tokens_since(conn: Connection, tenant: str, since: float) -> int:
