@@ -140,7 +140,8 @@ def load_call(row: Mapping[str, Any]) -> CallTrace | None:
 def insert_or_ignore(table: Table, *conflict: str) -> TextClause:
     """Return an INSERT of all columns of the table that does nothing where the columns `conflict` exist already."""
     names = [column.name for column in table.columns]
+    columns = ", ".join(f'"{name}"' for name in names)  # some are words of SQL
     values = ", ".join(f":{name}" for name in names)
     return text(  # names of our own columns only
-        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT ({', '.join(conflict)}) DO NOTHING"  # noqa: S608
+        f"INSERT INTO {table.name} ({columns}) VALUES ({values}) ON CONFLICT ({', '.join(conflict)}) DO NOTHING"  # noqa: S608
     )
