@@ -49,7 +49,7 @@ def export_page(template: str, values: Mapping[str, Any], *, filename: str) -> R
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     # The style sheet is our own file, so it may stand there as it is.
-    inlined = {"style": Markup(style), "policy": policy}  # noqa: S704
+    inlined = {"style": Markup(style), "csp": policy}  # noqa: S704
     return page(
         template,
         {**values, **inlined},

@@ -169,7 +169,7 @@ function draw(anew = false) {
       ...STATES.map((state) => ({
         stroke: colour(`--s-${state}`),
         paths: () => null,
-        points: { show: true, size: 7, width: 1, stroke: colour("--surface"), fill: colour(`--s-${state}`) },
+        points: { show: true, size: 6, width: 0, fill: colour(`--s-${state}`) },
       })),
     ],
     plugins: [pointing(tip)],
