@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -182,7 +182,7 @@ def _asked(agent: str, settings: BackendSettings, request: CompletionRequest) ->
     return {
         "gen_ai.operation.name": "chat",
         # Named as the client's dialect: what serves behind an OpenAI-compatible address is not known.
-        "gen_ai.provider.name": settings.backend.value,
+        "gen_ai.provider.name": str(settings.backend),
         "gen_ai.request.model": settings.model,
         "gen_ai.request.temperature": request.temperature,
         "gen_ai.request.top_p": request.top_p,
@@ -243,14 +243,16 @@ def _exporter(endpoint: str) -> Any:
     except ImportError as exc:
         raise _not_installed() from exc
 
+    context = copy_context()  # of the process; the thread that sends has none, and its log lines would name no role
+
     class Exporter(OTLPSpanExporter):
         def export(self, spans: Any) -> SpanExportResult:
             result = super().export(spans)
             outage = outage_of(COLLECTOR)
             if result is SpanExportResult.SUCCESS:
-                outage.back()
+                context.copy().run(outage.back)
             else:
-                outage.lost(ConnectionError("spans were not taken and are lost"))
+                context.copy().run(outage.lost, ConnectionError("spans were not taken and are lost"))
             return result
 
     # Its own words come with every batch.
