@@ -50,8 +50,9 @@ async def count_request(services: Services, tenant: Tenant, *, now: float) -> No
 def wait_of(limit: int, *, before: int, now: int, elapsed_s: float) -> float | None:
     """Return the seconds to wait before a request is within `limit` a minute; None = it is.
 
-    `now` requests came in this minute with this one, of which `elapsed_s` are over, and `before` in the one before. Those
-    are taken as spread evenly, so that a minute's limit holds over any sixty seconds, and not twice at a full minute.
+    `now` requests came in this minute with this one, of which `elapsed_s` are over, and `before` in the one before. Of
+    those so many still count as lie in the last sixty seconds, were they spread evenly: nobody gets the limit of two
+    minutes in one moment because a new minute has begun.
     """
     if limit < 1:
         return MINUTE_S
