@@ -46,8 +46,8 @@ class Narrator:
 
     def lines(self, event: JobEvent, *, plan: str | None = None, result: SolveResult | None = None) -> tuple[str, ...]:
         """Return what is told. `plan` is the screened plan, with the event that lets it be shown; `result` the end."""
-        if event.kind is EventKind.finished and self._show_plan and result is not None:
-            plan = result.plan  # the answer's screening was the faster one
+        if event.kind is EventKind.finished and result is not None:
+            plan = result.plan  # it has passed with the answer, if not before
         if plan is not None and not self._plan_told:
             self._plan_told = True
             return (f"Plan:\n{plan}",)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .base import Frozen
+from .completion import Role
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -19,8 +20,17 @@ class SummaryText(Frozen):
     """The text."""
 
 
+class ReasoningText(Frozen):
+    """The reasoning of the answer."""
+
+    type: Literal["reasoning_text"] = "reasoning_text"
+    """Kind of the piece."""
+    text: str
+    """The text."""
+
+
 class ReasoningItem(Frozen):
-    """The plan, once it was screened, and the progress."""
+    """What was told before the answer, and the answer's own reasoning."""
 
     id: str
     """Id of the item."""
@@ -29,7 +39,9 @@ class ReasoningItem(Frozen):
     status: ItemStatus
     """State."""
     summary: tuple[SummaryText, ...] = ()
-    """What was told so far."""
+    """The plan, once it was screened, and the progress so far."""
+    content: tuple[ReasoningText, ...] = ()
+    """The screened reasoning of the answer; empty = there is none, or not yet."""
 
 
 class OutputText(Frozen):
@@ -139,6 +151,58 @@ class ResponseExtension(Frozen):
     """Why there is no answer; None = there is, or not yet."""
     votes: int = 0
     """Candidates that gave the answer."""
+
+
+class GivenText(Frozen):
+    """The text of a turn that was sent."""
+
+    type: Literal["input_text", "output_text"]
+    """Kind of the piece: output_text in turns of the assistant."""
+    text: str
+    """The text."""
+    annotations: tuple[str, ...] = ()
+    """Always empty."""
+
+
+class GivenItem(Frozen):
+    """A turn that was sent."""
+
+    id: str
+    """Id of the item."""
+    type: Literal["message"] = "message"
+    """Kind of the item."""
+    role: Role
+    """Who speaks."""
+    status: Literal["completed"] = "completed"
+    """State."""
+    content: tuple[GivenText, ...]
+    """One piece."""
+
+
+class GivenItemList(Frozen):
+    """A page of the turns that a response was asked with; the instructions are not among them."""
+
+    object: Literal["list"] = "list"
+    """Kind of the object."""
+    data: tuple[GivenItem, ...]
+    """The turns."""
+    first_id: str | None = None
+    """Id of the first turn of the page; None = the page is empty."""
+    last_id: str | None = None
+    """Id of the last turn of the page, to be given as `after` for the next one; None = the page is empty."""
+    has_more: bool = False
+    """Whether more turns follow."""
+
+
+class DeletedResponse(Frozen):
+    """A response that is served no more."""
+
+    id: str
+    """Its id."""
+    object: Literal["response"] = "response"
+    """Kind of the object."""
+    deleted: bool = True
+    """Always true."""
 
 
 class ResponseObject(Frozen):

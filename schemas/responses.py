@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from .base import Frozen
 from .chat import ANY_VALUE, ChatBody, ChatExtension, without_neutral
 from .completion import Role
+from .errors import InvalidRequest
 from .jobs import MESSAGES_MAX, PROBLEM_CHARS_MAX
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -142,7 +143,9 @@ class ResponseBody(Frozen):
     @model_validator(mode="after")
     def _kept_for_later(self) -> "ResponseBody":
         if self.background and not self.store:
-            raise ValueError("store: a background response must be stored: leave `store` out or set it to true")
+            raise InvalidRequest(
+                "store: a background response must be stored: leave `store` out or set it to true", param="store"
+            )
         return self
 
     def as_chat(self) -> ChatBody:
@@ -160,3 +163,43 @@ class ResponseBody(Frozen):
             "k2think": self.k2think.model_dump(),
         }
         return ChatBody.model_validate(given)
+
+
+class ResponseDetails(Frozen):
+    """What is kept with the job of a response, so that any gateway can show it again: the `details` of its note."""
+
+    body: str
+    """Digest of the body that it came with."""
+    background: bool
+    """Whether the work goes on when the client leaves."""
+    stored: bool
+    """Whether it can be fetched afterwards."""
+    deleted: bool = False
+    """Whether it was deleted since."""
+    instructions: str | None = None
+    """As given."""
+    max_output_tokens: int | None = None
+    """As given."""
+    temperature: float | None = None
+    """As given."""
+    top_p: float | None = None
+    """As given."""
+    effort: str | None = None
+    """As given."""
+    user: str | None = None
+    """As given."""
+
+    @classmethod
+    def of(cls, body: ResponseBody, *, digest: str) -> "ResponseDetails":
+        """Return what is kept of a body."""
+        return cls(
+            body=digest,
+            background=body.background,
+            stored=body.store,
+            instructions=body.instructions,
+            max_output_tokens=body.max_output_tokens,
+            temperature=body.temperature,
+            top_p=body.top_p,
+            effort=body.reasoning.effort,
+            user=body.user,
+        )

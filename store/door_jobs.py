@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select, update
 
 from ..schemas.doors import Door, DoorNote
-from ..schemas.errors import NotFound
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.outcomes import Planned, Screened, ScreenVerdict
 from .rows import load_result
@@ -49,12 +48,12 @@ def door_note(conn: Connection, job_id: str) -> DoorNote | None:
     return None if note is None else DoorNote.model_validate_json(note)
 
 
-def door_job(conn: Connection, job_id: str, *, tenant: str, door: Door) -> DoorJob:
-    """Return a job of the tenant that came in by the door. Raises NotFound."""
+def door_job(conn: Connection, job_id: str, *, tenant: str, door: Door) -> DoorJob | None:
+    """Return a job of the tenant that came in by the door; None = there is none."""
     row = conn.execute(_ONE, {"job_id": job_id, "tenant": tenant}).first()
     note = None if row is None or row.door is None else DoorNote.model_validate_json(row.door)
     if row is None or note is None or note.door is not door:
-        raise NotFound(f"no job {job_id!r} came in by {door.value}")
+        return None
     return DoorJob(
         id=row.id,
         status=JobStatus(row.status),
