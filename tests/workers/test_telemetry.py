@@ -75,7 +75,10 @@ def test_one_trace_goes_from_the_client_through_the_queue_to_the_model(
         up = start_traced(collector.url)
         job = solve(up, f"What is 347 + 58? ({mark})", traceparent=TRACEPARENT)
         untraced = solve(up)
-        assert [one["status"] for one in (job, untraced)] == ["succeeded"] * 2, (job["result"]["error"], untraced["result"]["error"])
+        assert [one["status"] for one in (job, untraced)] == ["succeeded"] * 2, (
+            job["result"]["error"],
+            untraced["result"]["error"],
+        )
         assert up.stop() == 0  # sends what waits
     finally:
         collector.close()
@@ -156,15 +159,14 @@ def test_a_collector_that_is_not_there_slows_nothing_and_is_told_of_once(
 
 
 def test_without_the_packages_it_says_what_to_install(tmp_path: Path) -> None:
-    blocked = tmp_path / "blocked"
-    (blocked / "opentelemetry").mkdir(parents=True)
-    (blocked / "opentelemetry" / "__init__.py").write_text("raise ImportError('not installed')")
+    # Read by every interpreter as it starts: as if the packages were not there.
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['opentelemetry.sdk'] = None")
     environment = {
         **clean_environment(),
         "K2THINK_DATA_DIR": str(tmp_path / "data"),
         "K2THINK_BROKER_URL": "redis://127.0.0.1:1/0",
         "K2THINK_OTLP_ENDPOINT": "http://127.0.0.1:4318",
-        "PYTHONPATH": os.pathsep.join((str(blocked), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep),
+        "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep),
     }
     for command in (("gateway",), ("sweeper",), ("worker", "safety")):
         done = Cli(tmp_path, environment).run(*command)
