@@ -9,6 +9,7 @@ import uvicorn
 from ..schemas.errors import ConfigurationError
 from ..schemas.settings import GatewaySettings, Settings
 from ..store.database import Database
+from ..store.deliveries import check_webhook_settings
 from ..store.keys import any_valid_key
 from ..workers.file_limit import allow_many_files
 from ..workers.logs import configure_logs
@@ -34,6 +35,7 @@ def run_gateway(settings: Settings) -> int:
     configure_logs(settings, role="gateway")
     telemetry().start(settings, role="gateway")
     broker_url(settings)
+    check_webhook_settings(settings)
     wait_for_schema(settings)
     _require_key(settings)
     allow_many_files()

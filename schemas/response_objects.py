@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .base import Frozen
-from .completion import Role
+from .completion import FinishReason, Role
+from .jobs import CUT_OFF, JobStatus, SolveResult
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -270,3 +271,24 @@ class ResponseObject(Frozen):
     """The caller's own notes."""
     k2think: ResponseExtension
     """What we tell besides."""
+
+
+def response_id(job_id: str) -> str:
+    """Return the id of a job's response."""
+    return f"resp_{job_id.replace('-', '')}"
+
+
+def ending_of(result: SolveResult) -> tuple[ResponseStatus, Literal["max_output_tokens", "content_filter"] | None]:
+    """Return how a response ended, and why it is incomplete; None = it is not."""
+    code = result.error.code if result.error else None
+    match result.status:
+        case JobStatus.succeeded if result.finish_reason is FinishReason.length:
+            return "incomplete", "max_output_tokens"
+        case JobStatus.succeeded:
+            return "completed", None
+        case JobStatus.refused:
+            return "incomplete", "content_filter"
+        case JobStatus.cancelled:
+            return "cancelled", None
+        case _:
+            return ("incomplete", "max_output_tokens") if code == CUT_OFF else ("failed", None)

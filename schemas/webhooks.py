@@ -5,7 +5,10 @@ import binascii
 import hashlib
 import hmac
 import os
+from typing import Literal
 from urllib.parse import urlsplit
+
+from .base import Frozen
 
 SECRET_PREFIX = "whsec_"  # noqa: S105
 SECRET_BYTES = 32
@@ -57,3 +60,25 @@ def signature(secret: str, *, webhook_id: str, timestamp: int, body: bytes) -> s
     signed = f"{webhook_id}.{timestamp}.".encode() + body
     digest = hmac.new(secret_bytes(secret), signed, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
+
+
+class EventSubject(Frozen):
+    """What an event tells of."""
+
+    id: str
+    """Id of the batch, the response or the job, by which it is looked at."""
+
+
+class WebhookEvent(Frozen):
+    """The body of a webhook. It says that something has ended, and not how: who wants to know asks, with a key."""
+
+    id: str
+    """The same in every try: who has seen it may leave it aside."""
+    object: Literal["event"] = "event"
+    """Kind of the object."""
+    type: str
+    """`batch.` or `response.` and OpenAI's word for how it ended; for jobs `job.` and the status."""
+    created_at: int
+    """Unix time in seconds of the end."""
+    data: EventSubject
+    """What has ended."""

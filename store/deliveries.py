@@ -5,6 +5,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, and_, bindparam, case, or_, select, text, update
 
+from ..schemas.errors import ConfigurationError
 from ..schemas.ids import uuid7
 from ..schemas.settings import Settings
 from .door_tables import OPEN_BATCH_SQL, OPEN_DELIVERY_SQL, batches, deliveries
@@ -18,6 +19,7 @@ __all__ = [
     "Target",
     "add_delivery",
     "any_due",
+    "check_webhook_settings",
     "claim_due",
     "mark_delivered",
     "mark_failed",
@@ -115,6 +117,15 @@ def webhook_target(settings: Settings, tenant: Tenant) -> Target | None:
         return Target(tenant.webhook_url, tenant.webhook_secret)
     url, secret = settings.gateway.webhook_url, settings.gateway.webhook_secret
     return None if url is None or secret is None else Target(url, secret.get_secret_value())
+
+
+def check_webhook_settings(settings: Settings) -> None:
+    """Raise ConfigurationError for a target whose notices could not be signed: nothing would ever be sent there."""
+    if settings.gateway.webhook_url is not None and settings.gateway.webhook_secret is None:
+        raise ConfigurationError(
+            "K2THINK_GATEWAY__WEBHOOK_URL needs K2THINK_GATEWAY__WEBHOOK_SECRET, which signs what is sent there: "
+            "`echo whsec_$(openssl rand -base64 32)` makes one"
+        )
 
 
 def notify_when_done(

@@ -19,6 +19,7 @@ from .runner import StepRunner
 from .submit import Submitter
 from .sweeper import Sweeper
 from .tasks import CeleryDoor
+from .webhooks import WebhookSender
 
 EMBEDDED_CONCURRENCY = 8
 REMOTE_CONCURRENCY = 100
@@ -83,13 +84,14 @@ class Runtime:
         return chosen or (EMBEDDED_CONCURRENCY if embedded else REMOTE_CONCURRENCY)
 
     async def start(self) -> None:
-        """Begin to keep leases, to listen, and (role all) to sweep; load the backends in the background."""
+        """Begin to keep leases and to listen, with role all to sweep and to send webhooks; load the backends meanwhile."""
         loop = asyncio.get_running_loop()
         self.leases.start()
         self.presence.start()
         self._background = [loop.create_task(self._preload())]
         if self._role == "all":
             self._background.append(loop.create_task(Sweeper(self._settings, self.coordinator).run()))
+            self._background.append(loop.create_task(WebhookSender(self._settings, self.database).run()))
         log.info("worker_started", worker=self.worker)
 
     async def _preload(self) -> None:

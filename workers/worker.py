@@ -10,6 +10,7 @@ from celery.signals import setup_logging
 
 from ..schemas.settings import Settings
 from ..store.database import Database
+from ..store.deliveries import check_webhook_settings
 from .app import create_app
 from .coordinator import Coordinator
 from .dispatcher import Dispatcher
@@ -24,6 +25,7 @@ from .schema import wait_for_schema
 from .sweeper import Sweeper
 from .tasks import register_door, register_steps
 from .telemetry import telemetry
+from .webhooks import WebhookSender
 
 ROLES = ("planner", "generator", "verifier", "safety", "intake", "all")
 log = structlog.stdlib.get_logger(__name__)
@@ -70,6 +72,7 @@ def run_sweeper(settings: Settings) -> int:
     configure_logs(settings, role="sweeper")
     telemetry().start(settings, role="sweeper")
     broker_url(settings)
+    check_webhook_settings(settings)
     wait_for_schema(settings)
     try:
         return asyncio.run(_sweep(settings))
@@ -83,15 +86,19 @@ async def _sweep(settings: Settings) -> int:
     coordinator = Coordinator(database, dispatcher, Replies(result_backend_url(settings)))
     presence = Presence(settings, database, worker=process_id("sweeper"), role="sweeper")
     presence.start()
-    sweeping = asyncio.get_running_loop().create_task(Sweeper(settings, coordinator).run())
+    loop = asyncio.get_running_loop()
+    sweeping = loop.create_task(Sweeper(settings, coordinator).run())
+    sending = loop.create_task(WebhookSender(settings, database).run())
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, sweeping.cancel)
+        loop.add_signal_handler(number, sweeping.cancel)
     log.info("sweeper_started")
     try:
         await sweeping
     except asyncio.CancelledError:
         log.info("sweeper_stopped")
     finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
         await coordinator.settle()
         await presence.close()
         dispatcher.close()

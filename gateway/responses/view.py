@@ -3,15 +3,13 @@
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Literal
 
 from sqlalchemy import Connection
 
 from ...schemas.chat_answers import created_at, refusal_text
-from ...schemas.completion import FinishReason
 from ...schemas.doors import Door
 from ...schemas.errors import NotFound
-from ...schemas.jobs import CUT_OFF, JobStatus, SolveResult
+from ...schemas.jobs import JobStatus, SolveResult
 from ...schemas.response_objects import (
     IncompleteDetails,
     MessageItem,
@@ -28,6 +26,8 @@ from ...schemas.response_objects import (
     ResponseStatus,
     ResponseUsage,
     SummaryText,
+    ending_of,
+    response_id,
 )
 from ...schemas.responses import ResponseDetails
 from ...schemas.trace import EventKind
@@ -38,11 +38,6 @@ from ..narration import Narrator
 
 _ID = re.compile(r"resp_([0-9a-f]{32})")
 _ID_CHARS_MAX = 64
-
-
-def response_id(job_id: str) -> str:
-    """Return the id of a job's response."""
-    return f"resp_{_hex(job_id)}"
 
 
 def reasoning_id(job_id: str) -> str:
@@ -143,22 +138,6 @@ def response_object(
             votes=result.selection.votes if result is not None and result.selection else 0,
         ),
     )
-
-
-def ending_of(result: SolveResult) -> tuple[ResponseStatus, Literal["max_output_tokens", "content_filter"] | None]:
-    """Return how a response ended, and why it is incomplete; None = it is not."""
-    code = result.error.code if result.error else None
-    match result.status:
-        case JobStatus.succeeded if result.finish_reason is FinishReason.length:
-            return "incomplete", "max_output_tokens"
-        case JobStatus.succeeded:
-            return "completed", None
-        case JobStatus.refused:
-            return "incomplete", "content_filter"
-        case JobStatus.cancelled:
-            return "cancelled", None
-        case _:
-            return ("incomplete", "max_output_tokens") if code == CUT_OFF else ("failed", None)
 
 
 def output_items(job_id: str, lines: Sequence[str], result: SolveResult | None) -> tuple[OutputItem, ...]:
