@@ -48,10 +48,11 @@ class Following:
         self._connected_at = 0.0
         self._read_timeout_s = 0.0
         self._heard = False
+        self._news = False
         self.connected = False
         """Whether a stream is open."""
-        self.brought_nothing = False
-        """Whether the newest stream had no new event."""
+        self.nothing_left = False
+        """Whether the newest stream came to its end, and had no new event."""
         self.finished = False
         """Whether the last event has been handed out."""
         self.deaf = False
@@ -64,7 +65,7 @@ class Following:
         call = Call("GET", self._path, headers=headers, read_timeout_s=self._read_timeout_s)
         yield from self._exchange.ask(call, deadline=self._deadline, stream=True)
         self._data, self._connected_at = EventData(), time.monotonic()
-        self.connected, self.brought_nothing, self._heard = True, True, False
+        self.connected, self.nothing_left, self._heard, self._news = True, False, False, False
 
     def more(self) -> Flow[Sequence[JobEvent]]:
         """Return the next events of the open stream: none after a mere sign of life, none when the stream is over.
@@ -76,26 +77,29 @@ class Following:
         except GatewayUnreachable as exc:
             silent_s = time.monotonic() - self._connected_at
             self.deaf = not self._heard and silent_s >= 0.9 * self._read_timeout_s
-            yield from self._over(exc)
+            self.connected = False
+            yield from self._patience.pause(exc)
             return ()
         if not piece:
-            yield from self._over(GatewayUnreachable("the stream of events ended before the job did", sent=True))
+            self.nothing_left = not self._news
+            self.connected = False
             return ()
         self._heard = True
         self._patience.renew()
         events = [event for data in self._data.feed(piece) if (event := self._event(data)).seq > self._last]
         if events:
             self._last = events[-1].seq
-            self.brought_nothing = False
+            self._news = True
             self.finished = events[-1].kind is EventKind.finished
         if self._deadline is not None and self._deadline - time.monotonic() < self._read_timeout_s - OVERSHOOT_S:
             # The next silence could last beyond the deadline: go on with a stream that is given up in time.
             self.connected = False
         return events
 
-    def _over(self, reason: GatewayUnreachable) -> Flow[None]:
-        self.connected = False
-        yield from self._patience.pause(reason)
+    def breathe(self) -> Flow[None]:
+        """Pause before the next stream when the last one brought nothing, although the job goes on. Raises as `more`."""
+        if self.nothing_left:
+            yield from self._patience.pause(GatewayUnreachable("streams of events end before the job does", sent=True))
 
     def _event(self, data: bytes) -> JobEvent:
         try:

@@ -106,11 +106,13 @@ class Jobs(Exchange):
             while following.connected and not following.finished:
                 for event in (yield from following.more()):
                     yield Emit(event)
-            if final and following.brought_nothing:
+            if final and following.nothing_left:
                 return
             if not following.finished:
                 # Of a job that had ended before a stream began, that stream has everything.
                 final = (yield from Jobs.get(self, job_id)).status.final
+                if not final:
+                    yield from following.breathe()
 
     @operation
     def solve(
@@ -163,6 +165,7 @@ def _result(door: Exchange, job_id: str, deadline: float | None) -> Flow[SolveRe
             yield Pause(min(poll_s, left_s))
             poll_s = min(1.5 * poll_s, POLL_MAX_S)
             continue
+        yield from following.breathe()
         yield from following.connect()
         while following.connected and not following.finished:
             yield from following.more()

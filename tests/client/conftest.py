@@ -23,7 +23,11 @@ class Waited:
 
     def __init__(self, make: Callable[[], AsyncClient]) -> None:
         self._runner = asyncio.Runner()
-        self._client = self._runner.run(_called(make))
+        try:
+            self._client = self._runner.run(_called(make))
+        except BaseException:
+            self._runner.close()
+            raise
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -47,10 +51,12 @@ class Waited:
         finally:
             self._runner.run(items.aclose())  # type: ignore[attr-defined]
 
-    def close(self) -> None:
-        """Close the client and its loop."""
+    def close(self, http: httpx.AsyncClient | None) -> None:
+        """Close the client, what it was given, and its loop."""
         try:
             self._runner.run(self._client.aclose())
+            if http is not None:
+                self._runner.run(http.aclose())
         finally:
             self._runner.close()
 
@@ -73,10 +79,9 @@ def clients(request: pytest.FixtureRequest) -> Iterator[Clients]:
                 if transport is not None:
                     options["http"] = open_clients.enter_context(httpx.Client(transport=transport))
                 return open_clients.enter_context(Client(url, **options))
-            if transport is not None:
-                options["http"] = httpx.AsyncClient(transport=transport)
-            waited = Waited(lambda: AsyncClient(url, **options))
-            open_clients.callback(waited.close)
+            http = None if transport is None else httpx.AsyncClient(transport=transport)
+            waited = Waited(lambda: AsyncClient(url, http=http, **options))
+            open_clients.callback(waited.close, http)
             return waited
 
         yield make
