@@ -31,10 +31,12 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "modalities": (["text"],),
+    "moderation": (),
     "parallel_tool_calls": (True, False),
     "prediction": (),
     "presence_penalty": (0,),
     "prompt_cache_key": (ANY_VALUE,),
+    "prompt_cache_options": (ANY_VALUE,),
     "prompt_cache_retention": (ANY_VALUE,),
     "response_format": ({"type": "text"},),
     "safety_identifier": (ANY_VALUE,),
@@ -178,6 +180,16 @@ class ChatBody(Frozen):
     @classmethod
     def _known(cls, value: Any) -> Any:
         return without_neutral(cast(Mapping[str, Any], value), _NEUTRAL) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> "ChatBody":
+        limits = {self.max_completion_tokens, self.max_tokens} - {None}
+        if len(limits) > 1:
+            raise InvalidRequest(
+                "max_tokens: it is the older name of max_completion_tokens, and the two differ: give one of them",
+                param="max_tokens",
+            )
+        return self
 
     @property
     def conversation(self) -> tuple[ChatMessage, ...]:

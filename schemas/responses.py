@@ -15,14 +15,19 @@ from .errors import InvalidRequest
 from .jobs import MESSAGES_MAX, PROBLEM_CHARS_MAX
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "access_programs": (),
+    "background_options": (),
     "conversation": (),
     "context_management": ([],),
+    "image": (),
     "include": ([],),
     "max_tool_calls": (ANY_VALUE,),
+    "moderation": (),
     "parallel_tool_calls": (True, False),
     "previous_response_id": (),
     "prompt": (),
     "prompt_cache_key": (ANY_VALUE,),
+    "prompt_cache_options": (ANY_VALUE,),
     "prompt_cache_retention": (ANY_VALUE,),
     "safety_identifier": (ANY_VALUE,),
     "service_tier": ("auto", "default"),
