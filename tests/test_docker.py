@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from k2think.schemas.settings import RoleSettings, Settings
+from k2think.schemas.settings import GatewaySettings, RoleSettings, Settings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
@@ -22,7 +22,7 @@ COMPOSE = ROOT / "docker" / "compose.yaml"
 COMPOSE_ENV_EXAMPLE = ROOT / "docker" / ".env.example"
 IMAGE = "k2think"
 AGENTS = ("planner", "generator", "verifier", "safety")
-SERVICES_OF_OURS = (*AGENTS, "intake", "sweeper", "migrate")
+SERVICES_OF_OURS = (*AGENTS, "intake", "sweeper", "gateway", "migrate")
 
 _REFERENCE = re.compile(r"\$\{([A-Z0-9_]+)(?::?[-?][^}]*)?\}")
 
@@ -69,6 +69,8 @@ def known_variables() -> set[str]:
             names.add(field.validation_alias)
         elif "RoleSettings" in str(field.annotation):
             names.update(f"K2THINK_{name}__{inner}".upper() for inner in RoleSettings.model_fields)
+        elif field.annotation is GatewaySettings:
+            names.update(f"K2THINK_{name}__{inner}".upper() for inner in GatewaySettings.model_fields)
         else:
             names.add(f"K2THINK_{name}".upper())
     return names
@@ -182,7 +184,7 @@ def test_the_commands_that_the_comments_show_exist() -> None:
     shown = re.findall(
         r"(?:exec \w+ k2think|docker run --rm k2think) (.+)", COMPOSE.read_text() + DOCKERFILE.read_text()
     )
-    assert len(shown) == 2
+    assert len(shown) == 3
     for line in shown:
         accept_command(shlex.split(line))
 
@@ -239,6 +241,25 @@ def test_a_stopped_worker_is_given_longer_than_it_takes_to_hand_back() -> None:
     for name in SERVICES_OF_OURS:
         grace = services()[name]["stop_grace_period"]
         assert float(grace.removesuffix("s")) >= 2 * Settings.model_fields["shutdown_s"].default
+
+
+def test_every_gateway_serves_the_network_and_has_the_same_files() -> None:
+    gateway = services()["gateway"]
+    assert gateway["environment"]["K2THINK_GATEWAY__HOST"] == "0.0.0.0"  # noqa: S104
+    assert gateway["environment"].items() >= services()["intake"]["environment"].items()
+    # A named volume takes owner and mode from the image's folder, which is the data folder.
+    assert gateway["volumes"] == [f"files:{only('VOLUME', final_stage())}"]
+    assert "K2THINK_GATEWAY__FILES_DIR" not in gateway["environment"], "by default it is in the data folder"
+
+
+def test_a_gateways_health_is_asked_where_it_listens_under_a_path_that_exists() -> None:
+    from k2think.gateway.operations import router
+
+    code = services()["gateway"]["healthcheck"]["test"][-1]
+    asked = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w/]+)", code)
+    assert asked is not None
+    assert int(asked[1]) == GatewaySettings.model_fields["port"].default
+    assert asked[2] in {getattr(route, "path", None) for route in router.routes}
 
 
 def test_redis_keeps_an_append_only_file_and_never_evicts() -> None:
