@@ -13,6 +13,7 @@ from ...schemas.jobs import SolveRequest
 from ...schemas.policy import Priority
 from ...schemas.settings import Settings
 from ...workers.submit import resolve
+from ..body import check_json
 from ..models import requests_of
 
 DEADLINE_MAX_S = 604_800.0
@@ -38,16 +39,13 @@ class LineFault(Exception):
 
 
 def read_line(raw: bytes, *, endpoint: str) -> tuple[str, ChatBody]:
-    """Return the custom_id and the body of a line. Raises LineFault.
-
-    Nesting deeper than 200 levels, NaN and the like, and text that is not UTF-8 count as malformed.
-    """
+    """Return the custom_id and the body of a line. Raises LineFault."""
     try:
-        parsed: Any = from_json(raw, allow_inf_nan=False)
-    except ValueError as exc:
-        # Content is never repeated; where it is wrong is enough.
-        place = str(exc).replace("line 1 column", "column")
-        raise LineFault("invalid_json_line", f"the line is not well-formed JSON: {place}") from exc
+        check_json(raw)
+    except InvalidRequest as exc:
+        words = str(exc).replace("the body", "the line", 1).replace("line 1 column", "column")
+        raise LineFault("invalid_json_line", words) from exc
+    parsed: Any = from_json(raw)
     try:
         line = BatchLine.model_validate(parsed)
     except ValidationError as exc:

@@ -48,7 +48,6 @@ from ...store.batch_runs import (
     start_expiry,
     start_finalizing,
 )
-from ...store.tenants import load_tenant, tokens_since
 from ...workers.bulk import accept_within
 from ...workers.outage import DATABASE, outage_of, patiently
 from ..files.storage import content_path
@@ -66,9 +65,6 @@ POLL_MIN_S = 0.2
 POLL_MAX_S = 2.0
 POLL_SHARE = 10
 """A look at a batch's jobs is followed by a pause that is so many times as long as the look took, within these bounds."""
-TOKENS_LOOK_S = 10.0
-"""Seconds between two looks at the tokens that a tenant has used today."""
-_DAY_S = 86_400
 T = TypeVar("T")
 log = structlog.stdlib.get_logger(__name__)
 
@@ -93,8 +89,6 @@ class BatchRun:
         self._claim = claim
         self._settings = services.settings
         self._pause_s = POLL_MIN_S
-        self._tokens_at = 0.0
-        self._tokens_used_up = False
 
     async def work(self) -> None:
         """Bring the batch to its end. Raises ClaimLost, OSError where the input or the output cannot be reached."""
@@ -254,15 +248,13 @@ class BatchRun:
 
     async def _tenant_waits(self, tenant: str) -> bool:
         """Whether the tenant has used up its tokens of the day: the rest of the batch waits for the next one."""
-        if time.monotonic() >= self._tokens_at:
+        directory = self._services.directory
 
-            def used_up(conn: Connection) -> bool:
-                limit = load_tenant(conn, tenant).tokens_per_day
-                return limit is not None and tokens_since(conn, tenant, time.time() // _DAY_S * _DAY_S) >= limit
+        async def used_up() -> bool:
+            limit = (await directory.tenant(tenant)).tokens_per_day
+            return limit is not None and await directory.tokens_today(tenant, now=time.time()) >= limit
 
-            self._tokens_used_up = await self._read(used_up)
-            self._tokens_at = time.monotonic() + TOKENS_LOOK_S
-        return self._tokens_used_up
+        return await patiently(outage_of(DATABASE), used_up)
 
     # The end
 

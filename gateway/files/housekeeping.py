@@ -11,7 +11,7 @@ from ...workers.outage import DATABASE, outage_of
 from ..services import Services
 from .storage import remove_content, remove_orphans
 
-EXPIRED_EVERY_S = 30.0
+EXPIRED_EVERY_S = 10.0
 ORPHANS_EVERY_S = 600.0
 log = structlog.stdlib.get_logger(__name__)
 

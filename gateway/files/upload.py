@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -118,16 +118,20 @@ async def receive(request: Request, content: NewContent, *, bytes_max: int, room
 
     `bytes_max`: size of the file at most; `room`: bytes that its owner may still store, None = no limit.
     """
+    pieces = request.stream()
     try:
-        return await _receive(request, content, bytes_max=bytes_max, room=room)
-    except (InvalidRequest, LimitReached, HTTPException):
-        await _drain(request)
+        return await _receive(request, pieces, content, bytes_max=bytes_max, room=room)
+    except (InvalidRequest, LimitReached, HTTPException) as exc:
+        if getattr(exc, "status_code", None) != 408:  # its sender has stopped sending
+            await _drain(pieces)
         raise
     except ClientDisconnect as exc:
         raise InvalidRequest("the upload was broken off") from exc
 
 
-async def _receive(request: Request, content: NewContent, *, bytes_max: int, room: int | None) -> Upload:
+async def _receive(
+    request: Request, pieces: AsyncIterator[bytes], content: NewContent, *, bytes_max: int, room: int | None
+) -> Upload:
     form = _Form()
     parser = MultipartParser(_boundary(request), _callbacks(form), max_header_count=_HEADERS_MAX)
     declared = request.headers.get("content-length", "")
@@ -135,7 +139,7 @@ async def _receive(request: Request, content: NewContent, *, bytes_max: int, roo
         raise too_large(bytes_max)
     total = 0
     try:
-        async for piece in request.stream():
+        async for piece in pieces:
             parser.write(piece)
             total += len(piece)
             size = content.size + len(form.waiting)
@@ -230,10 +234,10 @@ def disk_error(exc: OSError) -> StoreFull:
     return StoreFull(f"the file cannot be stored ({os.strerror(exc.errno or 5)}): see the space of the files folder")
 
 
-async def _drain(request: Request) -> None:
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
     seen = 0
     with contextlib.suppress(ClientDisconnect):
-        async for piece in request.stream():
+        async for piece in pieces:
             seen += len(piece)
             if seen > DRAIN_BYTES_MAX:
                 return

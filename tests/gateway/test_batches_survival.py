@@ -124,8 +124,8 @@ def run_and_kill(up: RunningUp, watcher: Watcher) -> None:
     watcher.until_done(LINES // 2)
     up.kill("generator")
     watcher.until(lambda batch: batch["status"] in ("completed", "failed", "expired", "cancelled"))
-    assert up.count("died", child="gateway") == 2
-    assert up.count("died", child="generator") == 2
+    assert up.count("died", child="gateway") >= 2
+    assert up.count("died", child="generator") >= 2
 
 
 def check_lines(watcher: Watcher) -> None:

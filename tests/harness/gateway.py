@@ -68,6 +68,11 @@ class RunningGateway:
         self.database.close()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def port(self) -> int:
         """Its port on 127.0.0.1."""
         return int(self.environment["K2THINK_GATEWAY__PORT"])
