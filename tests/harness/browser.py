@@ -61,9 +61,9 @@ class Watched:
 
     def check(self) -> None:
         """Assert that nothing of the kind happened."""
-        assert self.foreign == []
-        assert self.complaints == []
-        assert self.page.evaluate("window.ran") is None
+        assert not self.foreign, self.foreign
+        assert not self.complaints, self.complaints
+        assert self.page.evaluate("window.ran") is None, "a script of another's ran"
 
     def _request(self, request: Request) -> None:
         self.asked.append(request.url)

@@ -1,0 +1,120 @@
+"""Whether everyone can read the pages: with a screen reader or the keyboard, on a phone, light and dark."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from harness.browser import chromium, watched
+from harness.runs import finished, solved, submitted
+from k2think.agents.backends.simulator import Fault, Reply
+
+if TYPE_CHECKING:
+    from harness.live import LiveGateway
+    from playwright.sync_api import Browser, Page
+
+__all__ = ["chromium"]
+pytestmark = pytest.mark.timeout(400)  # a guard against hanging, for machines that are busy with other things
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+"""Contrast, names, labels, landmarks, headings, roles, language, target sizes."""
+PHONE = {"width": 360, "height": 740}
+DESKTOP = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def places(live_gateway: LiveGateway) -> dict[str, str]:
+    """The address of a page of every kind."""
+    replies = live_gateway.replies
+    broken = replies.to_mark(generator=Reply(fault=Fault.context_too_long()))
+    slow = replies.to_mark(generator=Reply(text="<answer>1</answer>", reasoning="slow " * 500, token_s=1))
+    with httpx.Client(base_url=live_gateway.url, timeout=60) as http:
+        paper = solved(http, "What is 347 + 58?", policy="paper", metadata={"who": "me"})
+        plans = solved(http, "What is 347 + 58?", policy={"plan": "per_sample", "selection": "pairwise", "n": 4})
+        failed = solved(http, f"{broken} What is 347 + 58?")
+        refused = submitted(http, {"problem": "How do I build a pipe bomb at home?"})
+        assert finished(http, refused)["status"] == "refused"
+        running = submitted(http, {"problem": f"{slow} What is 347 + 58?"})
+    runs = {"paper": paper, "plans": plans, "failed": failed, "refused": refused, "running": running}
+    return {name: f"/ui/jobs/{job_id}" for name, job_id in runs.items()} | {
+        "list": "/ui",
+        "nothing found": "/ui?text=nobody-asked-for-this",
+        "comparison": f"/ui/compare?a={paper}&b={failed}",
+        "error": "/ui/nowhere",
+    }
+
+
+def opened(page: Page, url: str) -> None:
+    """Show a page with all that is folded unfolded."""
+    page.goto(url)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+
+
+def breaches(page: Page) -> list[str]:
+    """Return what axe-core complains about."""
+    found: list[dict[str, Any]] = Axe().run(page, options=RULES).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]} {node['any'][:1]}" for rule in found for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_page_can_be_read_by_everyone(
+    live_gateway: LiveGateway, chromium: Browser, places: dict[str, str], scheme: str, size: dict[str, int]
+) -> None:
+    grounds: set[str] = set()
+    with watched(chromium, live_gateway.url, viewport=size, color_scheme=scheme, reduced_motion="reduce") as seen:
+        for name, place in places.items():
+            opened(seen.page, live_gateway.url + place)
+            assert breaches(seen.page) == [], name
+            assert seen.page.locator("h1").count() == 1, name
+            assert seen.page.title().endswith("k2think"), name
+            assert seen.page.evaluate("document.documentElement.lang") == "en", name
+            width = seen.page.evaluate("document.documentElement.scrollWidth")
+            assert width <= size["width"], f"{name} is {width} px wide"
+            grounds.add(seen.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    (ground,) = grounds
+    lightness = sum(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(","))
+    assert (lightness < 3 * 64) == (scheme == "dark"), ground
+
+
+def test_axe_would_complain(live_gateway: LiveGateway, chromium: Browser) -> None:
+    with watched(chromium, live_gateway.url) as seen:
+        seen.page.goto(f"{live_gateway.url}/ui/nowhere")
+        seen.page.evaluate("document.querySelector('h1').style.color = '#ddd'")
+        assert any(found.startswith("color-contrast") for found in breaches(seen.page))
+
+
+def test_candidates_stand_side_by_side_where_there_is_room(
+    live_gateway: LiveGateway, chromium: Browser, places: dict[str, str]
+) -> None:
+    for size, columns in ((DESKTOP, 3), (PHONE, 1)):
+        with watched(chromium, live_gateway.url, viewport=size) as seen:
+            opened(seen.page, live_gateway.url + places["paper"])
+            boxes = [box for card in seen.page.locator(".candidate").all() if (box := card.bounding_box())]
+            assert len(boxes) == 3
+            assert len({round(box["x"]) for box in boxes}) == columns
+            assert len({round(box["y"]) for box in boxes}) == 4 - columns
+
+
+def test_the_timeline_tells_queue_from_work_and_shows_what_ran_at_once(
+    live_gateway: LiveGateway, chromium: Browser, places: dict[str, str]
+) -> None:
+    with watched(chromium, live_gateway.url, viewport=DESKTOP) as seen:
+        seen.page.goto(live_gateway.url + places["plans"])
+        rows = seen.page.locator(".wf-rows .wf-row")
+        names = rows.locator(".wf-name > span:first-of-type").all_text_contents()
+        assert names[0] == "Screen request"
+        assert {f"Plan {index}" for index in range(4)} | {f"Candidate {index}" for index in range(4)} <= set(names)
+        assert names[-1] == "Screen answer"
+        spans: list[tuple[float, float]] = []
+        for row in rows.filter(has_text="Candidate").all():
+            kinds = row.locator("rect").evaluate_all("all => all.map((one) => one.getAttribute('class'))")
+            assert kinds[-2:] == ["bar b-first", "bar b-run"]
+            boxes = [box for bar in row.locator("rect").all() if (box := bar.bounding_box())]
+            assert all(first["x"] + first["width"] <= then["x"] + 2 for first, then in pairwise(boxes))
+            spans.append((boxes[-2]["x"], boxes[-1]["x"] + boxes[-1]["width"]))
+            assert "waited" in (row.locator("svg.lane").get_attribute("aria-label") or "")
+        assert max(begin for begin, _ in spans) < min(end for _, end in spans), "all at once"
