@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import k2think.client.jobs
 import pytest
+from k2think import AsyncClient
 from k2think.agents.backends.simulator import Reply
 from k2think.schemas.checks import AnswerForm, Checks
 from k2think.schemas.completion import ChatMessage
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from harness.live import LiveGateway
 
 PROBLEM = "What is 347 + 58?"
-CLOCK_SLACK_S = 1.0
+MANY = 120
+"""More than the connections that httpx opens by default."""
 
 
 @pytest.fixture
@@ -100,6 +103,19 @@ def test_a_stream_may_be_left_early(client: Any) -> None:
 
     assert first.kind is EventKind.accepted
     assert client.wait(job.id).status is JobStatus.succeeded
+
+
+async def test_many_may_follow_at_once(live_gateway: LiveGateway, stuck: str) -> None:
+    async with AsyncClient(live_gateway.url) as client:
+        job = await client.submit(stuck)
+        streams = [client.stream(job.id) for _ in range(MANY)]
+
+        firsts = await asyncio.gather(*(anext(stream) for stream in streams))
+
+        assert [event.kind for event in firsts] == [EventKind.accepted] * MANY
+        for stream in streams:
+            await stream.aclose()
+        await client.cancel(job.id)
 
 
 def test_a_cancelled_job_ends_the_wait_of_others(client: Any, stuck: str) -> None:

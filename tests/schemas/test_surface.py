@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -35,6 +36,19 @@ def test_both_clients_have_the_same_methods(name: str) -> None:
     inner = {"ask", "ask_for", "run", "iterate", "close" if name == "Client" else "aclose"}
     assert public - inner == CLIENT_METHODS
     assert not [method for method in CLIENT_METHODS if not getattr(cls, method).__doc__]
+
+
+def test_the_client_needs_little_and_the_package_less() -> None:
+    code = (
+        "import json, sys, k2think; first = 'httpx' in sys.modules; from k2think import Client; "
+        "print(json.dumps([first, *{name.partition('.')[0] for name in sys.modules}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    early, *loaded = json.loads(done.stdout)
+    assert not early
+    assert {"httpx", "pydantic"} <= set(loaded)
+    heavy = {"aiohttp", "alembic", "celery", "fastapi", "kombu", "redis", "sqlalchemy", "structlog", "openai"}
+    assert not heavy & set(loaded)
 
 
 def test_without_httpx_the_client_says_what_to_install() -> None:
