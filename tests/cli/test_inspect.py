@@ -161,6 +161,7 @@ def test_queues_as_a_table(solved: Solved) -> None:
     assert done.returncode == 0
     assert "generator" in done.stdout
     assert "dead letters: 0" in done.stdout
+    assert "alive: nobody" in done.stdout
     assert json.loads(solved.cli.run("queues", "--json").stdout)["redis_reachable"] is False
 
 
