@@ -12,6 +12,7 @@ from .background import background
 from .batches import router as batches_router
 from .body import BodyLimits
 from .chat import router as chat_router
+from .document import document
 from .errors import install_error_handlers
 from .files import router as files_router
 from .jobs import router as jobs_router
@@ -57,4 +58,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Observe)  # the last one is the outermost
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = document(app)  # pyright: ignore[reportAttributeAccessIssue]
     return app

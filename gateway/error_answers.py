@@ -9,6 +9,7 @@ _MEANING = {
     401: "No key, or a wrong one.",
     403: "The key does not open this.",
     404: "No such thing, or it is another tenant's.",
+    408: "The body did not come in time.",
     409: "The idempotency key stands for another request, or the state does not allow this.",
     413: "The body is too large.",
     422: "The work was done and came to no answer: `code` says why, and sending it again is unlikely to help.",
