@@ -2,17 +2,19 @@
 
 It bypasses Celery's synchronous tracer. A task body is a coroutine function `(message, *, acknowledge, task_id)`: it calls
 `acknowledge()` once the work is safe in SQL, which takes the message off the broker. What waits for its turn stays
-unacknowledged and so bounded by the prefetch window; what runs is bounded by the pool's limit.
+unacknowledged and so bounded by the prefetch window; what runs is bounded by the pool's limit. Redis hands out the most
+urgent message first, but knows nothing of those that were fetched already: so the pool's own queue goes by priority, too.
 """
 
 import asyncio
 import contextlib
+import heapq
 import itertools
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, ClassVar, Protocol, cast
 
 import structlog
@@ -40,6 +42,43 @@ class PoolRuntime(Protocol):
         ...
 
 
+class Slots:
+    """So many at once. Of those who wait, the most urgent goes first; among equals, the one who came first."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @contextlib.asynccontextmanager
+    async def slot(self, priority: int) -> AsyncGenerator[None]:
+        """Wait for a slot and hold it; 0 is the most urgent."""
+        if self._free and not self._waiting:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (priority, next(self._numbers), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._release()
+                raise
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        """Hand the slot on to who waits, else keep it free."""
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 class TaskPool(BasePool):
     """Base of the pool classes that `pool_class` makes for Celery's worker."""
 
@@ -53,7 +92,7 @@ class TaskPool(BasePool):
         super().__init__(*args, **kwargs)
         self._limit = int(self.limit or 1)
         self._loop = asyncio.new_event_loop()
-        self._slots = asyncio.Semaphore(self._limit)
+        self._slots = Slots(self._limit)
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -110,9 +149,10 @@ class TaskPool(BasePool):
         **_: Any,
     ) -> None:
         """Called by Celery's consumer thread for every message."""
-        name, task_id, _request, body, content_type, content_encoding = args
+        name, task_id, request, body, content_type, content_encoding = args
         run = cast(Any, self.app).tasks[name].run
         number = next(self._numbers)
+        priority = int((request.get("delivery_info") or {}).get("priority") or 0)
 
         def acknowledge() -> None:
             if accept_callback is not None:
@@ -123,7 +163,7 @@ class TaskPool(BasePool):
             return loads(body, content_type, content_encoding, accept={"application/json"}) if content_type else body
 
         def spawn() -> None:
-            task = self._loop.create_task(self._run(run, task_id, decode, acknowledge, callback))
+            task = self._loop.create_task(self._run(run, task_id, priority, decode, acknowledge, callback))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -133,6 +173,7 @@ class TaskPool(BasePool):
         self,
         run: TaskBody,
         task_id: str,
+        priority: int,
         decode: Callable[[], Any],
         acknowledge: Acknowledge,
         callback: Callable[..., None] | None,
@@ -146,7 +187,7 @@ class TaskPool(BasePool):
                 acknowledged = True
                 acknowledge()
 
-        async with self._slots:
+        async with self._slots.slot(priority):
             if self._closing:
                 return
             try:
