@@ -50,17 +50,16 @@ def run(
 ) -> None:
     """Solve the problems of a file, one answer line for each input line.
 
-    Input lines, mixed at will: {"id": "a1", "problem": "What is 2 + 2?"} with optional "policy", "checks" and
-    "metadata", or lines of the OpenAI batch API (custom_id, method, url /v1/chat/completions, body), which are answered
-    in that API's shape. Answers are written as they come, not in the order of the input. A line that cannot be
-    understood, or repeats an id, is told by its number and gets an error line; the others go on. Blank lines are no
-    lines.
+    Input lines: {"id": "a1", "problem": "What is 2 + 2?"} with optional "policy", "checks" and "metadata".
+    Or lines of the OpenAI batch API (custom_id, method, url, body), which are answered in its shape; mixed at will.
+    Answers are written as they come, not in the order of the input.
+    A line that cannot be understood, or repeats an id, is told by its number and gets an error line.
 
-    Run the same command again after Ctrl-C or a crash: finished lines are not repeated, jobs that were under way are
-    found again. OUT.state beside the output belongs to it. With standard input, lines are told apart by id alone.
+    Run the same command again after Ctrl-C or a crash: what is finished is not repeated, what runs is found again.
+    OUT.state beside the output belongs to it. With standard input, lines are told apart by id alone.
 
-    Exit code: 0 when every line has an answer, 1 when some have none, 2 for bad usage (nothing else was done) or a full
-    disk, 4 after Ctrl-C.
+    Exit code: 0 when every line has an answer, 1 when some have none, 4 after Ctrl-C.
+    It is 2 for bad usage, when nothing was done, and for a full disk.
 
     Examples:
 

@@ -24,23 +24,39 @@ class Role(StrEnum):
 
 
 def up() -> None:
-    """Run the whole stack in the foreground.
+    """Run the whole stack in the foreground: everything that solves jobs, and the HTTP doors.
 
-    One worker process per role, one generator for each backend in K2THINK_BACKENDS, a sweeper and a gateway, each
-    restarted with back-off when it dies; with no settings also an embedded Redis and SQLite in the data folder. Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds, the rest
-    is handed back and taken up by the next worker.
+    One worker process per role, one generator for each backend in K2THINK_BACKENDS, a sweeper and a gateway.
+    With no settings also an embedded Redis, and SQLite in the data folder. Each is restarted when it dies.
+
+    The doors are at http://127.0.0.1:8400: /v1 for any OpenAI client, the trace page at /ui.
+    K2THINK_GATEWAY__HOST and K2THINK_GATEWAY__PORT say where else.
+
+    Ctrl-C drains: running steps get K2THINK_SHUTDOWN_S seconds.
+    The rest is handed back, and taken up by the next worker.
+
+    Examples:
+
+      k2think up
+
+      K2THINK_GATEWAY__PORT=8500 k2think up
     """
+    from ..gateway.address import check_gateway
     from ..workers.up import run_up
 
-    raise typer.Exit(run_up(load_settings()))
+    raise typer.Exit(run_up(load_settings(), check_gateway=check_gateway))
 
 
 def gateway() -> None:
     """Serve the HTTP doors: /v1 for any OpenAI client, /v1/jobs, /metrics, and the trace page at /ui.
 
-    Needs K2THINK_BROKER_URL (`k2think up` starts a gateway by itself). Run as many as you need behind a balancer; all of
-    them need the same database, Redis and K2THINK_GATEWAY__FILES_DIR. Listens on 127.0.0.1 unless K2THINK_GATEWAY__HOST
-    says otherwise, and then needs an API key to exist: `k2think keys create`.
+    Needs K2THINK_BROKER_URL; `k2think up` starts a gateway by itself. It solves nothing: workers do.
+
+    Run as many as you need behind a balancer.
+    All of them need the same database, Redis and K2THINK_GATEWAY__FILES_DIR.
+
+    Listens on 127.0.0.1, port 8400, unless K2THINK_GATEWAY__HOST and K2THINK_GATEWAY__PORT say otherwise.
+    An address that other machines reach needs an API key to exist: `k2think keys create`.
     """
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise ConfigurationError("the HTTP doors are not installed: pip install 'k2think[gateway]'")

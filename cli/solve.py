@@ -34,8 +34,8 @@ def solve(
 ) -> None:
     """Solve one problem through planner, generators, verifier and safety filter.
 
-    Uses the configured stack, or that of a running `k2think up`, or starts one for itself. The answer goes to standard
-    output, progress to standard error. Ctrl-C cancels the job.
+    Uses the configured stack, or that of a running `k2think up`, or starts one for itself.
+    The answer goes to standard output, progress to standard error. Ctrl-C cancels the job.
 
     Examples:
 

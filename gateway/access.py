@@ -4,7 +4,6 @@ A gateway on a loopback address asks for no key until the first API key is made 
 out the web pages that its user's browser has open: they may send requests to this machine, too.
 """
 
-import ipaddress
 import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -20,6 +19,7 @@ from ..schemas.doors import KeyScope
 from ..schemas.errors import AccessDenied, K2ThinkError
 from ..store.keys import Key
 from ..store.tenants import DEFAULT_TENANT
+from .address import is_loopback
 from .errors import answer_of
 from .keys import id_of, matches, session_matches
 from .limits import count_request
@@ -132,16 +132,6 @@ class KeyFirst:
                 await JSONResponse(body, status, headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name to listen on is reached from this machine only."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 def same_origin(connection: HTTPConnection) -> bool:

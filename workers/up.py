@@ -1,6 +1,7 @@
 """`k2think up`: the whole stack in the foreground, each role a child process."""
 
 import signal
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import structlog
@@ -19,14 +20,20 @@ GRACE_S = 10.0
 log = structlog.stdlib.get_logger(__name__)
 
 
-def run_up(settings: Settings) -> int:
-    """Run the whole stack until SIGINT or SIGTERM; return the exit code. Raises ConfigurationError, StoreFull."""
+def run_up(settings: Settings, *, check_gateway: Callable[[Settings], None]) -> int:
+    """Run the whole stack until SIGINT or SIGTERM; return the exit code. Raises ConfigurationError, StoreFull.
+
+    `check_gateway` raises what would keep the gateway from starting, before anything is started.
+    """
     configure_logs(settings, role="up")
     folder = prepare_data_dir(settings)
     lock = StackLock(folder)
     lock.acquire()
     try:
         upgrade(settings.sqlalchemy_url)
+        with_gateway = find_spec("fastapi") is not None and find_spec("uvicorn") is not None
+        if with_gateway:
+            check_gateway(settings)
         environment: dict[str, str] = {}
         keeper: BackgroundSupervisor | None = None
         if settings.broker_url is None:
@@ -43,7 +50,7 @@ def run_up(settings: Settings) -> int:
             for name in settings.backends
         ]
         children.append(Child("sweeper", k2think_command("sweeper"), environment))
-        if find_spec("fastapi") is not None and find_spec("uvicorn") is not None:
+        if with_gateway:
             children.append(Child("gateway", k2think_command("gateway"), environment))
         else:
             log.warning("no_gateway", hint="the HTTP doors are not installed: pip install 'k2think[gateway]'")
