@@ -27,6 +27,8 @@ pytestmark = pytest.mark.timeout(300)  # a guard against hanging, for machines t
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+CHATS = {False: "a" * 32, True: "b" * 32}
+"""Traces of a chat completion, plain and streamed."""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,14 @@ def solve(up: RunningUp, problem: str = "What is 347 + 58?", **headers: str) -> 
         return http.get(f"/v1/jobs/{job['id']}").json()
 
 
+def chat(up: RunningUp, *, stream: bool, **headers: str) -> None:
+    """Ask for one chat completion and read it to its end."""
+    body = {"model": "k2think", "messages": [{"role": "user", "content": "What is 347 + 58?"}], "stream": stream}
+    with httpx.Client(base_url=up.url, timeout=60) as http:
+        answer = http.post("/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
 def test_one_trace_goes_from_the_client_through_the_queue_to_the_model(
     start_traced: Callable[[str], RunningUp], model_server: SimulatedServer
 ) -> None:
@@ -75,6 +85,8 @@ def test_one_trace_goes_from_the_client_through_the_queue_to_the_model(
         up = start_traced(collector.url)
         job = solve(up, f"What is 347 + 58? ({mark})", traceparent=TRACEPARENT)
         untraced = solve(up)
+        for stream in (False, True):
+            chat(up, stream=stream, traceparent=f"00-{CHATS[stream]}-{PARENT}-01")
         assert [one["status"] for one in (job, untraced)] == ["succeeded"] * 2, (
             job["result"]["error"],
             untraced["result"]["error"],
@@ -121,6 +133,15 @@ def test_one_trace_goes_from_the_client_through_the_queue_to_the_model(
     others = {span.trace_id for span in collector.spans if span.attributes.get("k2think.job_id") == untraced["id"]}
     assert len(others) == 1
     assert others != {TRACE}
+
+    # A chat completion is traced all the way, too, whether it is streamed or not.
+    for trace in CHATS.values():
+        chatted = [span for span in collector.spans if span.trace_id == trace]
+        (asked,) = [span for span in chatted if span.kind == "SERVER"]
+        assert (asked.name, asked.parent_id) == ("POST /v1/chat/completions", PARENT)
+        (started,) = [span for span in chatted if span.kind == "PRODUCER"]
+        assert started.parent_id == asked.span_id
+        assert len([span for span in chatted if span.kind == "CLIENT"]) >= 4
 
     # Neither question nor answer is in any span.
     for text in (mark, "347", job["result"]["content"], job["result"]["plan"] or mark):
