@@ -1,6 +1,10 @@
-"""The endpoints of the trace page. Nothing here changes anything."""
+"""The endpoints of the trace page. Nothing here changes anything.
+
+A trace can be megabytes of text, so runs are rendered in a thread: other requests go on meanwhile.
+"""
 
 import time
+from asyncio import to_thread
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -54,8 +58,8 @@ async def runs(
 
     rows, points = await services.database.read(look)
     part = hx_request is not None and hx_history_restore_request is None
-    values = list_values(rows, points, chosen, now=now)
-    return page("_runs.html" if part else "list.html", {**values, "caller": caller})
+    values = {**list_values(rows, points, chosen, now=now), "caller": caller}
+    return page("_runs.html" if part else "list.html", values)
 
 
 @router.get("/")
@@ -68,23 +72,23 @@ async def runs_with_slash() -> Response:
 async def run(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """One run. The address stays good for as long as the job is kept."""
     trace, door = await _look(services, caller, job_id)
-    return page("run.html", {**run_values(trace, door), "caller": caller})
+    return await to_thread(lambda: page("run.html", {**run_values(trace, door), "caller": caller}))
 
 
 @router.get("/jobs/{job_id}/live")
 async def live(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """The part of a run's page that changes; tells htmx when it will change no more."""
     trace, door = await _look(services, caller, job_id)
-    values = {**run_values(trace, door), "part": True}
-    return page("_run.html", values, status=STOP_POLLING if trace.status.final else 200)
+    status = STOP_POLLING if trace.status.final else 200
+    return await to_thread(lambda: page("_run.html", {**run_values(trace, door), "part": True}, status=status))
 
 
 @router.get("/jobs/{job_id}/export")
 async def export(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """One run as a file that needs nothing else."""
     trace, door = await _look(services, caller, job_id)
-    values = {**run_values(trace, door), "exported": True}
-    return export_page("export.html", values, filename=f"k2think-{trace.job_id}.html")
+    name = f"k2think-{trace.job_id}.html"
+    return await to_thread(lambda: export_page({**run_values(trace, door), "exported": True}, filename=name))
 
 
 @router.get("/jobs/{job_id}/trace.json")
@@ -96,7 +100,8 @@ async def trace_file(job_id: str, caller: AnyCaller, services: TheServices) -> R
         "Cache-Control": "no-store",
         "Content-Disposition": f'attachment; filename="k2think-{trace.job_id}.json"',
     }
-    return Response(trace.model_dump_json(indent=2), media_type="application/json", headers=headers)
+    content = await to_thread(lambda: trace.model_dump_json(indent=2))
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.get("/compare")
@@ -118,7 +123,8 @@ async def compare_runs(
         raise InvalidRequest("two runs are compared: choose two in the list", param="a")
     left, _ = await _look(services, caller, a)
     right, _ = await _look(services, caller, b)
-    return page("compare.html", {**compare_values(left, right, now=time.time()), "caller": caller})
+    values = compare_values(left, right, now=time.time())
+    return await to_thread(lambda: page("compare.html", {**values, "caller": caller}))
 
 
 @router.get("/static/{name}")

@@ -43,15 +43,15 @@ def page(
     return HTMLResponse(text.encode("utf-8", "replace"), status, given)
 
 
-def export_page(template: str, values: Mapping[str, Any], *, filename: str) -> Response:
-    """Return a page as a file of its own: the styles are in it, and nothing else can be."""
+def export_page(values: Mapping[str, Any], *, filename: str) -> Response:
+    """Return a run's page as a file of its own: the styles are in it, and nothing else can be."""
     style = (HERE / "static" / "app.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     # The style sheet is our own file, so it may stand there as it is.
     inlined = {"style": Markup(style), "csp": policy}  # noqa: S704
     return page(
-        template,
+        "export.html",
         {**values, **inlined},
         headers={
             "Content-Security-Policy": f"{policy}; frame-ancestors 'none'",

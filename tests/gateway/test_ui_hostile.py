@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import os
+import pty
 import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from harness.browser import Watched, chromium, watched
+from harness.cli import Cli
 from harness.hostile import HOSTILE, case_of
 from harness.runs import finished, submitted
+from k2think.cli.app import app
+from typer.testing import CliRunner
 
 if TYPE_CHECKING:
     from harness.live import LiveGateway
@@ -25,6 +33,9 @@ UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 """What acts without being seen, or turns what is seen. All of it must have become visible."""
+TERMINAL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal acts upon, and what turns the direction of writing."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MADE = """() => {
   const inside = document.querySelector("main");
   const alien = "script, img, image, iframe, object, embed, link, style, base, meta, video, math, foreignObject, animate, template";
@@ -41,11 +52,16 @@ _MADE = """() => {
 
 
 @pytest.fixture(scope="module")
-def runs(live_gateway: LiveGateway) -> list[str]:
+def http(live_gateway: LiveGateway) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=live_gateway.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def runs(live_gateway: LiveGateway, http: httpx.Client) -> list[str]:
     """The ids of one finished run per text, in order."""
-    with httpx.Client(base_url=live_gateway.url, timeout=60) as http:
-        made = [submitted(http, case_of(live_gateway, text)) for text in HOSTILE]
-        ended = [finished(http, job_id) for job_id in made]
+    made = [submitted(http, case_of(live_gateway, text)) for text in HOSTILE]
+    ended = [finished(http, job_id) for job_id in made]
     assert {job["status"] for job in ended} == {"succeeded"}
     return made
 
@@ -68,6 +84,45 @@ def shown(text: str) -> str:
 def test_there_are_sixty() -> None:
     assert len(set(HOSTILE)) == 60
     assert sum("ran=1" in text for text in HOSTILE) >= 25, "a script that runs leaves a mark"
+
+
+def test_no_control_character_reaches_the_terminal(live_gateway: LiveGateway, runs: list[str]) -> None:
+    command, environment = CliRunner(), live_gateway.up.environment
+    steering = [job_id for job_id, text in zip(runs, HOSTILE, strict=True) if TERMINAL.search(text)]
+    asked = [("list", "--limit", "100"), *(("trace", job_id) for job_id in runs)]
+    asked += [(name, job_id) for job_id in steering for name in ("show", "why")]
+    printed: list[str] = []
+    for words in asked:
+        done = command.invoke(app, ["jobs", *words], env=environment)
+        assert done.exit_code == 0, done.output
+        printed.append(done.output)
+    assert [text for text in printed if TERMINAL.search(text)] == []
+    assert sum("problem: " in text for text in printed) >= 60, "they were printed"
+
+
+@pytest.mark.parametrize("name", ["show", "why", "trace"])
+def test_a_real_terminal_gets_colours_and_nothing_else(live_gateway: LiveGateway, runs: list[str], name: str) -> None:
+    terminal = next(job_id for job_id, text in zip(runs, HOSTILE, strict=True) if "]52;c" in text)
+    # Whatever the far end of a terminal would be sent.
+    mine, theirs = pty.openpty()
+    cli = Cli(live_gateway.up.folder, live_gateway.up.environment)
+    child = subprocess.Popen(
+        cli.command("jobs", name, terminal),
+        env={**cli.environment, "TERM": "xterm-256color"},
+        stdout=theirs,
+        stdin=theirs,
+    )
+    os.close(theirs)
+    sent = b""
+    # Reading fails when the other side is closed.
+    with contextlib.suppress(OSError):
+        while some := os.read(mine, 65_536):
+            sent += some
+    os.close(mine)
+    assert child.wait(60) == 0
+    text = COLOUR.sub("", sent.decode().replace("\r\n", "\n"))
+    assert "clipboard" in text
+    assert TERMINAL.search(text) is None
 
 
 def test_a_run_shows_them_as_text(live_gateway: LiveGateway, chromium: Browser, runs: list[str]) -> None:
@@ -107,11 +162,11 @@ def test_a_comparison_shows_them_as_text(live_gateway: LiveGateway, chromium: Br
 
 
 def test_an_export_shows_them_as_text_offline(
-    live_gateway: LiveGateway, chromium: Browser, runs: list[str], tmp_path: Path
+    http: httpx.Client, chromium: Browser, runs: list[str], tmp_path: Path
 ) -> None:
     with watched(chromium, f"file://{tmp_path}", viewport=NARROW, offline=True) as seen:
         for number, (job_id, text) in enumerate(zip(runs, HOSTILE, strict=True)):
-            answer = httpx.get(f"{live_gateway.url}/ui/jobs/{job_id}/export", timeout=30)
+            answer = http.get(f"/ui/jobs/{job_id}/export")
             assert answer.headers["content-disposition"] == f'attachment; filename="k2think-{job_id}.html"'
             file = tmp_path / f"{number}.html"
             file.write_bytes(answer.content)
@@ -123,10 +178,10 @@ def test_an_export_shows_them_as_text_offline(
         assert [address for address in seen.asked if not address.endswith(".html")] == []
 
 
-def test_markup_leaves_the_server_escaped(live_gateway: LiveGateway, runs: list[str]) -> None:
+def test_markup_leaves_the_server_escaped(http: httpx.Client, runs: list[str]) -> None:
     """The same without a browser: what a parser more lenient than Chromium's would be given."""
     for job_id, text in zip(runs, HOSTILE, strict=True):
-        page = httpx.get(f"{live_gateway.url}/ui/jobs/{job_id}", timeout=30)
+        page = http.get(f"/ui/jobs/{job_id}")
         if "<" in text:
             assert text not in page.text
             assert html.escape(shown(text)).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page.text

@@ -20,6 +20,8 @@ ARGUMENTS = (
     "--disable-sync",
 )
 TIMEOUT_MS = 30_000
+_REPLACED = ("htmx:sendAbort", "htmx:afterRequest")
+"""What htmx writes to the console when a request is given up for a newer one, as when somebody goes on typing."""
 
 
 def chromium_path() -> str | None:
@@ -80,7 +82,12 @@ def watched(browser: Browser, url: str, **options: Any) -> Iterator[Watched]:
     seen = Watched(page, url)
     page.on("request", seen._request)
     page.on("pageerror", lambda error: seen.complaints.append(f"exception: {error}"))
-    page.on("console", lambda message: seen.complaints.append(message.text) if message.type == "error" else None)
+
+    def written(message: Any) -> None:
+        if message.type == "error" and not message.text.startswith(_REPLACED):
+            seen.complaints.append(message.text)
+
+    page.on("console", written)
 
     def dialog(shown: Any) -> None:
         seen.complaints.append(f"dialog: {shown.message}")
