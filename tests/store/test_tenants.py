@@ -58,12 +58,13 @@ def submit(database: Database, tenant: str, key: str | None = None) -> str:
     return database.run_sync(accept)
 
 
-def test_no_more_jobs_are_in_flight_than_allowed_however_many_come_at_once(database: Database) -> None:
-    save(database, "lab", jobs_in_flight=5)
+@pytest.mark.parametrize("tenant", ["first", "second", "third", "fourth"])
+def test_no_more_jobs_are_in_flight_than_allowed_however_many_come_at_once(database: Database, tenant: str) -> None:
+    save(database, tenant, jobs_in_flight=5)
 
     def attempt(_number: int) -> bool:
         try:
-            submit(database, "lab")
+            submit(database, tenant)
         except LimitReached:
             return False
         return True
@@ -72,7 +73,7 @@ def test_no_more_jobs_are_in_flight_than_allowed_however_many_come_at_once(datab
         accepted = list(threads.map(attempt, range(40)))
 
     assert sum(accepted) == 5
-    assert database.read_sync(lambda conn: jobs_in_flight(conn, "lab")) == 5
+    assert database.read_sync(lambda conn: jobs_in_flight(conn, tenant)) == 5
     submit(database, "another")
 
 
