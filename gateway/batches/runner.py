@@ -34,6 +34,11 @@ class BatchRunner:
         self._renew_at = 0.0
         self._outage = outage_of(DATABASE)
 
+    @property
+    def working(self) -> int:
+        """Batches that are worked on now."""
+        return sum(not task.done() for task in self._runs.values())
+
     async def run(self) -> None:
         """Look for work until cancelled, then give back what is not done."""
         try:
@@ -59,7 +64,7 @@ class BatchRunner:
             for claim in void:
                 self._runs[claim].cancel()
             self._renew_at = time.monotonic() + self._services.settings.heartbeat_s
-        room = RUNS_MAX - len(self._runs)
+        room = RUNS_MAX - self.working
         if room <= 0 or not await self._database.read(lambda conn: any_free(conn, now=time.time())):
             return
         for claim in await self._database.run(lambda conn: self._claim(conn, room)):

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from k2think.gateway.batches.input import InputCheck
 from k2think.gateway.batches.lines import LineFault, read_line, request_of
 from k2think.gateway.batches.output import result_line
 from k2think.gateway.batches.run import BatchRun
+from k2think.gateway.batches.runner import BatchRunner
 from k2think.gateway.services import Services, open_services
 from k2think.schemas.batches import BatchBody, BatchObject, BatchStatus, FilePurpose, LineStatus
 from k2think.schemas.jobs import JobError, JobStatus
 from k2think.schemas.policy import Priority
 from k2think.schemas.settings import GatewaySettings, Settings
 from k2think.store.batch_lines import Outcome
-from k2think.store.batch_runs import BatchClaim, claim_batches, release
+from k2think.store.batch_runs import BatchClaim, any_free, claim_batches, release
 from k2think.store.batches import cancel_batch, create_batch, get_batch
-from k2think.store.door_tables import batch_requests
+from k2think.store.door_tables import batch_requests, batches
 from k2think.store.files import NewFile, add_file, list_files, new_file_id
 from k2think.store.jobs import request_cancel
 from k2think.store.migrate import upgrade
@@ -313,6 +315,40 @@ async def test_a_run_that_is_broken_off_is_taken_up_without_a_second_job(desk: D
     assert batch.request_counts.model_dump() == {"total": 150, "completed": 0, "failed": 150}
     assert await desk.states() == {"failed": 150}
     assert [item["custom_id"] for item in await desk.written()] == names
+
+
+async def test_a_gateway_that_stops_gives_its_batches_back(desk: Desk) -> None:
+    await desk.create(raw(line("a")))
+    free = partial(desk.services.database.read, lambda conn: any_free(conn, now=time.time()))
+    assert await free()
+    runner = asyncio.ensure_future(BatchRunner(desk.services).run())
+    await desk.until_jobs(1)
+    assert not await free()
+
+    runner.cancel()
+    await asyncio.gather(runner, return_exceptions=True)
+
+    assert await free()
+
+
+async def test_a_gateway_that_lost_its_claim_stops_working(desk: Desk) -> None:
+    await desk.create(raw(line("a"), line("b")))
+    runner = BatchRunner(desk.services)
+    task = asyncio.ensure_future(runner.run())
+    ids = await desk.until_jobs(2)
+    # Another gateway, to which the lease looked over.
+    taken = update(batches).values(fence=batches.c.fence + 1, lease_until=time.time() + 60)
+    await desk.services.database.run(lambda conn: conn.execute(taken))
+    await desk.end_jobs(ids)
+
+    async with asyncio.timeout(30):
+        while runner.working:
+            await asyncio.sleep(0.02)
+
+    batch = await desk.look()
+    assert (batch.status, batch.request_counts.failed) == (BatchStatus.in_progress, 0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_output_that_was_never_told_of_is_an_orphan_and_no_more(
