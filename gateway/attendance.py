@@ -25,6 +25,8 @@ from .services import Services
 
 CANCEL_TIMEOUT_S = 5.0
 """Longest wait for a cancellation. The sweeper does it when the database is away."""
+CLIENT_LEFT = 499
+"""Status of an answer that nobody waits for any more; for the log and the counters."""
 BODY_DIGEST = "body"
 """Name under which a note keeps the digest of the body that it came with."""
 T = TypeVar("T")

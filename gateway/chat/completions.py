@@ -11,7 +11,7 @@ from ...schemas.chat import ChatBody
 from ...schemas.doors import Door, DoorNote
 from ...schemas.jobs import SolveRequest, SolveResult
 from ..access import Creator, TheServices
-from ..attendance import BODY_DIGEST, Attendance, IdempotencyKey, attend, body_digest, while_connected
+from ..attendance import BODY_DIGEST, CLIENT_LEFT, Attendance, IdempotencyKey, attend, body_digest, while_connected
 from ..error_answers import CREATING, error_answers
 from ..models import completion, error_of, requests_of
 from ..services import Services
@@ -62,7 +62,7 @@ async def create_chat_completion(
         attendance = await resources.enter_async_context(attend(services, caller, submissions))
         if not body.stream:
             results = await while_connected(request, _results(services, attendance))
-            return Response() if results is None else _answer(body.model, results)
+            return Response(status_code=CLIENT_LEFT) if results is None else _answer(body.model, results)
         source = chat_stream(
             services,
             attendance,

@@ -14,6 +14,7 @@ from ...schemas.withheld import withhold
 from ...store.job_views import job_object, list_job_objects
 from ...store.jobs import job_trace
 from ..access import AnyCaller, Creator, TheServices
+from ..attendance import BODY_DIGEST, IdempotencyKey, body_digest, submit_noted
 from ..error_answers import CREATING, LOOKING, error_answers
 from ..sse import EventStream
 from .events import job_events
@@ -32,9 +33,7 @@ async def create_job(
     response: Response,
     caller: Creator,
     services: TheServices,
-    idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=255, description="The same key brings back the same job.")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobObject:
     """Submit a job. It goes on when the client leaves."""
     if idempotency_key is not None:
@@ -44,11 +43,11 @@ async def create_job(
                 param="idempotency_key",
             )
         body = body.model_copy(update={"idempotency_key": idempotency_key})
-    accepted = await services.submitter.submit(body, tenant=caller.tenant, door=DoorNote(door=Door.jobs), notify=True)
-    response.headers["Location"] = f"/v1/jobs/{accepted.job_id}"
-    return await services.database.read(
-        lambda connection: job_object(connection, accepted.job_id, tenant=caller.tenant)
-    )
+    digest = body_digest(body.model_copy(update={"idempotency_key": None}))
+    note = DoorNote(door=Door.jobs, details={BODY_DIGEST: digest})
+    job_id = await submit_noted(services, caller, body, note, notify=True)
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
+    return await services.database.read(lambda connection: job_object(connection, job_id, tenant=caller.tenant))
 
 
 @router.get("", responses=error_answers(400, 401, 403, 503))

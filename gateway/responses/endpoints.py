@@ -15,7 +15,7 @@ from ...schemas.response_objects import DeletedResponse, GivenItem, GivenItemLis
 from ...schemas.responses import ResponseBody, ResponseDetails
 from ...store.door_jobs import DoorJob, change_note
 from ..access import AnyCaller, Caller, Creator, TheServices
-from ..attendance import IdempotencyKey, attend, body_digest, submit_noted, while_connected
+from ..attendance import CLIENT_LEFT, IdempotencyKey, attend, body_digest, submit_noted, while_connected
 from ..chat.completions import NO_RETRY
 from ..error_answers import CREATING, LOOKING, error_answers
 from ..models import error_of, requests_of
@@ -73,7 +73,7 @@ async def create_response(
             return EventStream(source, keepalive_s=keepalive_s, resources=resources.pop_all())
         result = await while_connected(request, services.submitter.wait(job_id))
         if result is None:
-            return Response()
+            return Response(status_code=CLIENT_LEFT)
         attendance.ended = True
     failed = error_of(result)
     if failed is not None:

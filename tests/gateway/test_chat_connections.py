@@ -228,6 +228,10 @@ async def test_a_key_of_another_door_is_refused(live_gateway: LiveGateway, clien
     assert job.status_code == 202
     with pytest.raises(openai.ConflictError):
         await client.chat.completions.create(model="k2think", messages=message, **with_key(key))
+    other = uuid.uuid4().hex
+    await client.chat.completions.create(model="k2think", messages=message, **with_key(other))
+    job = httpx.post(f"{live_gateway.url}/v1/jobs", json={"messages": message}, headers={"Idempotency-Key": other})
+    assert job.status_code == 409
 
 
 def test_many_clients_with_one_key_make_one_job(live_gateway: LiveGateway) -> None:

@@ -90,6 +90,9 @@ def test_the_same_idempotency_key_brings_back_the_same_job(http: httpx.Client) -
 
     other = http.post("/v1/jobs", json={"problem": "What is 1 + 1?"}, headers={"Idempotency-Key": key})
     assert error_of(other, 409)["code"] == "idempotency_conflict"
+    chat = {"model": "k2think", "messages": [{"role": "user", "content": SOLVABLE["problem"]}]}
+    elsewhere = http.post("/v1/chat/completions", json=chat, headers={"Idempotency-Key": key})
+    assert error_of(elsewhere, 409)["code"] == "idempotency_conflict"
     both = http.post("/v1/jobs", json={**SOLVABLE, "idempotency_key": "a"}, headers={"Idempotency-Key": "b"})
     assert error_of(both, 400)["param"] == "idempotency_key"
 
