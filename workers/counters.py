@@ -7,6 +7,7 @@ begins with k2think_. The gateway adds the process as label `hostname` (celery_â
 import json
 from collections.abc import Iterable
 from functools import cache
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -22,6 +23,7 @@ RUNTIME_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900,
 FIRST_TOKEN_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 REQUEST_BUCKETS_S = (0.005, 0.02, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 TOKENS_PER_PRICE = 1_000_000
+WebhookOutcome = Literal["delivered", "retried", "given_up"]
 _TASK_LABELS = ("name", "queue_name")
 FINAL = tuple(status for status in JobStatus if status not in (JobStatus.queued, JobStatus.running))
 
@@ -83,6 +85,9 @@ class Counters:
         self._lost = counter("k2think_attempts_lost", "Attempts whose lease ran out.")
         self._dead = counter("k2think_dead_letters", "Steps given up after too many attempts.")
         self._jobs = counter("k2think_jobs_finished", "Jobs ended, by final status.", ("status",))
+        self._webhooks = counter(
+            "k2think_webhooks", "Tries to send a webhook: delivered, retried later, or given up.", ("outcome",)
+        )
         self._requests = counter(
             "k2think_http_requests",
             "HTTP requests, by status of the answer; 499 = the client left before there was one.",
@@ -96,6 +101,8 @@ class Counters:
         )
         for status in FINAL:
             self._jobs.labels(status.value)
+        for outcome in get_args(WebhookOutcome):
+            self._webhooks.labels(outcome)
 
     def expect(
         self, agents: Iterable[AgentKind], *, queues: Iterable[str], backends: Iterable[tuple[str, str]]
@@ -183,6 +190,10 @@ class Counters:
         self._jobs.labels(result.status.value).inc()
         if result.status is JobStatus.refused:
             self._refusals.inc()
+
+    def webhook_tried(self, outcome: WebhookOutcome) -> None:
+        """A webhook was sent, or not."""
+        self._webhooks.labels(outcome).inc()
 
     def request_answered(self, method: str, route: str, code: int, *, seconds: float) -> None:
         """An HTTP request was answered; `route` is a template such as /v1/jobs/{job_id}, never a path."""

@@ -29,6 +29,7 @@ from ..store.deliveries import (
 )
 from ..store.jobs import job_result
 from ..store.tenants import load_tenant
+from .counters import counters
 from .outage import DATABASE, outage_of
 
 POLL_S = 0.5
@@ -118,6 +119,7 @@ class WebhookSender:
         error, wait_s = await self._post(session, target, event)
         if error is None:
             await self._database.run(lambda connection: mark_delivered(connection, claim, now=time.time()))
+            counters().webhook_tried("delivered")
             log.info("webhook_delivered", webhook=claim.id, subject=event.data.id, attempt=claim.attempt)
         else:
             await self._failed(claim, error, wait_s=wait_s, final=error == str(GONE))
@@ -160,6 +162,7 @@ class WebhookSender:
         final = final or claim.attempt >= self._settings.gateway.webhook_attempts_max
         due_at = None if final else now + backoff_s(claim.attempt, wait_s=wait_s)
         await self._database.run(lambda connection: mark_failed(connection, claim, error=error, now=now, due_at=due_at))
+        counters().webhook_tried("given_up" if final else "retried")
         if final:
             log.warning(
                 "webhook_given_up", webhook=claim.id, subject=claim.subject_id, attempts=claim.attempt, reason=error

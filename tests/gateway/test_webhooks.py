@@ -33,6 +33,7 @@ from k2think.store.keys import Key, add_key
 from k2think.store.migrate import upgrade
 from k2think.store.tenants import save_tenant
 from k2think.workers import webhooks
+from k2think.workers.counters import counters
 from k2think.workers.webhooks import BACKOFF_MAX_S, WebhookSender, backoff_s
 from pydantic import SecretStr
 from sqlalchemy import delete, select
@@ -232,14 +233,23 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "BACKOFF_FIRST_S", 0.05)
 
 
+def counted(outcome: str) -> float:
+    """Tries of this process that ended so."""
+    (family,) = (each for each in counters().registry.collect() if each.name == "k2think_webhooks")
+    (sample,) = (each for each in family.samples if each.name.endswith("_total") and each.labels["outcome"] == outcome)
+    return sample.value
+
+
 async def test_what_is_not_taken_is_sent_again_under_the_same_id(tmp_path: Path) -> None:
     with WebhookTarget(500, 429, 302, 404) as target:
         sending = Sending(tmp_path, target)
         job_id = sending.ended_job()
+        before = counted("retried")
 
         await sending.run_until(lambda: sending.state(job_id).delivered_at is not None)
 
         assert len(target.received) == 5
+        assert counted("retried") == before + 4
         assert {each.path for each in target.received} == {"/hook"}, "a redirect is not followed"
         assert len({each.headers["webhook-id"] for each in target.received}) == 1
         assert len({each.body for each in target.received}) == 1
