@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 LINES = 2_000
 BAD_EVERY = 100
-END_TIMEOUT_S = 400.0
+END_TIMEOUT_S = 600.0
 
 
 def request(number: int) -> dict[str, Any]:
