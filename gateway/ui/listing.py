@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -16,6 +17,10 @@ ROWS_PER_PAGE = 25
 STRIP_JOBS = 400
 """Newest jobs of the selection that the picture and the figures are about."""
 TEXT_CHARS_MAX = 100
+RENEW_S, RENEW_S_MAX = 4, 120
+"""Seconds after which an open list asks for itself again."""
+RENEW_PER_SECOND = 40
+"""Seconds between two such requests per second that one takes: one reader keeps the database busy for 2.5 % of the time."""
 RANGES: dict[str, tuple[str, float]] = {
     "15m": ("Last 15 minutes", 900),
     "1h": ("Last hour", 3_600),
@@ -73,12 +78,19 @@ class Chosen:
         return f"/ui?{query}" if query else "/ui"
 
 
-def list_values(rows: list[JobRow], points: list[JobPoint], chosen: Chosen, *, now: float) -> dict[str, Any]:
-    """Return what the template of the list needs. `rows` may have one more than a page holds."""
+def list_values(
+    rows: list[JobRow], points: Sequence[JobPoint], chosen: Chosen, *, now: float, took_s: float
+) -> dict[str, Any]:
+    """Return what the template of the list needs. `rows` may have one more than a page holds.
+
+    `took_s`: seconds that the database needed. Among very many jobs a rare word is found by reading all of them, so the
+    page asks again the more rarely the longer it took.
+    """
     more = len(rows) > ROWS_PER_PAGE
     rows = rows[:ROWS_PER_PAGE]
     return {
         "now": now,
+        "renew_s": round(min(RENEW_S_MAX, max(RENEW_S, took_s * RENEW_PER_SECOND))),
         "rows": rows,
         "chosen": chosen,
         "older": chosen.address(before=rows[-1].job_id) if more else None,
@@ -88,7 +100,7 @@ def list_values(rows: list[JobRow], points: list[JobPoint], chosen: Chosen, *, n
     }
 
 
-def _strip(jobs: list[JobPoint], *, now: float) -> dict[str, Any]:
+def _strip(jobs: Sequence[JobPoint], *, now: float) -> dict[str, Any]:
     durations = sorted(job.finished_at - job.created_at for job in jobs if job.finished_at is not None)
     counts = Counter(job.status for job in jobs)
     final = len(durations)

@@ -5,6 +5,7 @@ A trace can be megabytes of text, so runs are rendered in a thread: other reques
 
 import time
 from asyncio import to_thread
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -52,13 +53,15 @@ async def runs(
     now = time.time()
     wanted = chosen.filter(caller.tenant, now=now)
 
-    def look(conn: Connection) -> tuple[list[JobRow], list[JobPoint]]:
+    def look(conn: Connection) -> tuple[list[JobRow], Sequence[JobPoint]]:
         rows = browse_jobs(conn, wanted, limit=ROWS_PER_PAGE + 1, before=chosen.cursor)
-        return rows, job_points(conn, wanted, limit=STRIP_JOBS)
+        all_of_them = chosen.cursor is None and len(rows) <= ROWS_PER_PAGE
+        return rows, rows if all_of_them else job_points(conn, wanted, limit=STRIP_JOBS)
 
     rows, points = await services.database.read(look)
+    took_s = time.time() - now
     part = hx_request is not None and hx_history_restore_request is None
-    values = {**list_values(rows, points, chosen, now=now), "caller": caller}
+    values = {**list_values(rows, points, chosen, now=now, took_s=took_s), "caller": caller}
     return page("_runs.html" if part else "list.html", values)
 
 

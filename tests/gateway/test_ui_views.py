@@ -238,7 +238,7 @@ def test_figures_are_about_all_that_was_chosen() -> None:
         JobPoint("f", JobStatus.failed, BEGIN, BEGIN + 100, 5),
         JobPoint("r", JobStatus.running, BEGIN, None, None),
     ]
-    strip = list_values([], [*ended, *others], Chosen("", "", "", "", ""), now=BEGIN + 7)["strip"]
+    strip = list_values([], [*ended, *others], Chosen("", "", "", "", ""), now=BEGIN + 7, took_s=0)["strip"]
 
     assert (strip["total"], strip["unfinished"], strip["succeeded"], strip["tokens"]) == (5, 1, "75%", 35)
     assert (strip["median_s"], strip["p95_s"]) == (2.5, 100)
@@ -246,8 +246,13 @@ def test_figures_are_about_all_that_was_chosen() -> None:
         *(("running", 1), ("succeeded", 3), ("failed", 1)),
     ]
     assert sum(share for _, _, _, share in strip["shares"]) == pytest.approx(100)
-    nothing = list_values([], [], Chosen("", "", "", "", ""), now=BEGIN)["strip"]
+    nothing = list_values([], [], Chosen("", "", "", "", ""), now=BEGIN, took_s=0)["strip"]
     assert (nothing["median_s"], nothing["p95_s"], nothing["succeeded"]) == (None, None, "–")
+
+
+@pytest.mark.parametrize(("took_s", "renew_s"), [(0.001, 4), (0.5, 20), (60, 120)])
+def test_a_list_that_is_hard_to_find_is_asked_for_rarely(took_s: float, renew_s: int) -> None:
+    assert list_values([], [], Chosen("", "", "", "", ""), now=BEGIN, took_s=took_s)["renew_s"] == renew_s
 
 
 def test_an_address_holds_the_filters_that_are_set() -> None:
