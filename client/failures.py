@@ -48,8 +48,10 @@ def error_of(answer: Answer) -> K2ThinkError:
             return StoreFull(message)
         case BrokerUnavailable.code, _:
             return BrokerUnavailable(message)
-        case _, 401 | 403:
-            return AccessDenied(message, known=answer.status == 403)
+        case _, 401:
+            return AccessDenied(f"{message} (the client takes it as api_key)")
+        case _, 403:
+            return AccessDenied(message, known=True)
         case _, 404:
             return NotFound(message)
         case _, 429:

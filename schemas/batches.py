@@ -66,6 +66,8 @@ class LineStatus(StrEnum):
 
 
 class _Wire(BaseModel):
+    """What is answered: all fields are there, null or not."""
+
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, hide_input_in_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from harness.gateway import RunningGateway
 from k2think.agents.backends.simulator import Reply
+from k2think.schemas.doors import KeyScope
 from k2think.schemas.errors import (
     AccessDenied,
     BrokerUnavailable,
@@ -30,12 +32,12 @@ from k2think.schemas.jobs import JobStatus
 from k2think.schemas.trace import EventKind
 
 if TYPE_CHECKING:
-    from conftest import RedisServer
     from harness.live import LiveGateway
 
     from .conftest import Clients
 
 PROBLEM = "What is 347 + 58?"
+QUEUE_MAX = 2
 QUICKLY_S = 20.0
 """Generous: what is meant is that it does not take the patience of minutes."""
 
@@ -315,47 +317,76 @@ def test_a_wait_that_meets_trouble_at_its_end_has_timed_out(clients: Clients, li
 # ---- What a gateway says
 
 
-def test_a_key_opens_and_limits_are_told(clients: Clients, redis_server: RedisServer, tmp_path: Path) -> None:
-    with RunningGateway(tmp_path, redis_server.url) as gateway:
-        key, other = gateway.key("lab"), gateway.key("other")
-        for wrong in (None, "k2t-wrong"):
-            with pytest.raises(AccessDenied) as denied:
-                clients(gateway.url, api_key=wrong).submit(PROBLEM)
-            assert not denied.value.known
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """A gateway without workers and with a short queue, which asks for keys."""
+    from conftest import RedisServer
 
-        job = clients(gateway.url, api_key=key).submit(PROBLEM)
-        with pytest.raises(NotFound):
-            clients(gateway.url, api_key=other).get(job.id)
-        assert [one.id for one in clients(gateway.url, api_key=key).list()] == [job.id]
-
-
-def test_a_full_queue_is_waited_for(clients: Clients, redis_server: RedisServer, tmp_path: Path) -> None:
-    with RunningGateway(tmp_path, redis_server.url, K2THINK_QUEUE_MAX="1") as gateway:
-        first = clients(gateway.url).submit(PROBLEM)
-        with pytest.raises(QueueFull) as full:
-            clients(gateway.url, patience_s=0).submit(PROBLEM)
-        assert full.value.retry_after_s > 0
-
-        def make_room() -> None:
-            time.sleep(1.0)
-            with gateway.client() as http:
-                http.post(f"/v1/jobs/{first.id}/cancel")
-
-        helper = threading.Thread(target=make_room)
-        helper.start()
+    # Not pytest's own folders: the path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="k2redis-") as folder:
+        redis = RedisServer(Path(folder))
         try:
-            second = clients(gateway.url, patience_s=60).submit(PROBLEM)
+            url, most = redis.url, str(QUEUE_MAX)
+            with RunningGateway(tmp_path_factory.mktemp("gateway"), url, K2THINK_QUEUE_MAX=most) as gateway:
+                gateway.key("first")
+                yield gateway
         finally:
-            helper.join()
-
-        assert second.id != first.id
+            redis.kill()
 
 
-def test_a_limit_that_lasts_is_told_at_once(clients: Clients, redis_server: RedisServer, tmp_path: Path) -> None:
-    with RunningGateway(tmp_path, redis_server.url) as gateway:
-        gateway.limit("lab", jobs_in_flight=1)
-        client = clients(gateway.url, api_key=gateway.key("lab"), patience_s=0)
+@pytest.fixture
+def tenant() -> str:
+    """A tenant of the test's own."""
+    return f"lab-{uuid.uuid4().hex[:12]}"
+
+
+def test_a_key_opens_its_tenants_door(clients: Clients, strict: RunningGateway, tenant: str) -> None:
+    for wrong in (None, "k2_wrong"):
+        with pytest.raises(AccessDenied, match="api_key") as denied:
+            clients(strict.url, api_key=wrong).submit(PROBLEM)
+        assert not denied.value.known
+    with pytest.raises(AccessDenied) as denied:
+        clients(strict.url, api_key=strict.key(tenant, scope=KeyScope.metrics)).submit(PROBLEM)
+    assert denied.value.known
+
+    mine = clients(strict.url, api_key=strict.key(tenant))
+    job = mine.submit(PROBLEM)
+    with pytest.raises(NotFound):
+        clients(strict.url, api_key=strict.key("other")).get(job.id)
+    assert [one.id for one in mine.list()] == [job.id]
+    mine.cancel(job.id)
+
+
+def test_a_full_queue_is_waited_for(clients: Clients, strict: RunningGateway, tenant: str) -> None:
+    key = strict.key(tenant)
+    hasty = clients(strict.url, api_key=key, patience_s=0)
+    waiting = [hasty.submit(PROBLEM).id for _ in range(QUEUE_MAX)]
+    with pytest.raises(QueueFull) as full:
+        hasty.submit(PROBLEM)
+    assert full.value.retry_after_s > 0
+
+    def make_room() -> None:
+        time.sleep(1.0)
+        with strict.client(key) as http:
+            http.post(f"/v1/jobs/{waiting[0]}/cancel")
+
+    helper = threading.Thread(target=make_room)
+    helper.start()
+    try:
+        last = clients(strict.url, api_key=key, patience_s=60).submit(PROBLEM)
+    finally:
+        helper.join()
+
+    assert last.id not in waiting
+    for job_id in (*waiting, last.id):
+        hasty.cancel(job_id)
+
+
+def test_a_limit_of_the_tenant_is_told(clients: Clients, strict: RunningGateway, tenant: str) -> None:
+    strict.limit(tenant, jobs_in_flight=1)
+    client = clients(strict.url, api_key=strict.key(tenant), patience_s=0)
+    job = client.submit(PROBLEM)
+    with pytest.raises(LimitReached) as reached:
         client.submit(PROBLEM)
-        with pytest.raises(LimitReached) as reached:
-            client.submit(PROBLEM)
-        assert reached.value.retry_after_s > 0
+    assert reached.value.retry_after_s > 0
+    client.cancel(job.id)
