@@ -46,6 +46,7 @@ async def all_checks() -> tuple[Settings | None, list[Check]]:
         *check_redis(settings),
         check_up(settings),
         *check_processes(settings),
+        check_doors(settings),
         *await check_backends(settings),
         check_bundled_model(),
         *check_extras(settings),
@@ -154,6 +155,42 @@ def check_processes(settings: Settings) -> list[Check]:
     commands = ", ".join("k2think sweeper" if role == "sweeper" else f"k2think worker {role}" for role in missing)
     fix = f"jobs wait for what is missing: {commands}"
     return [Check(name=name, state=State.warning, detail=detail, fix=fix)]
+
+
+def check_doors(settings: Settings) -> Check:
+    """Who may call a gateway with these settings; what keeps one from starting."""
+    from ..gateway.address import is_loopback
+    from ..store.database import Database
+    from ..store.deliveries import check_webhook_settings
+    from ..store.keys import any_key, any_valid_key
+    from ..store.migrate import SchemaState, check
+
+    name = "HTTP doors"
+    place = f"{settings.gateway.host} port {settings.gateway.port}"
+    made = valid = False
+    try:
+        check_webhook_settings(settings)
+        if check(settings.sqlalchemy_url) is SchemaState.current:
+            database = Database(settings.sqlalchemy_url, create_folder=False)
+            try:
+                made = database.read_sync(any_key)
+                valid = database.read_sync(lambda connection: any_valid_key(connection, now=time.time()))
+            finally:
+                database.close()
+    except ConfigurationError as exc:
+        return Check(name=name, state=State.bad, detail=str(exc), fix="see the message")
+    except StoreError:
+        return Check(name=name, state=State.warning, detail=f"{place}; whether a key exists cannot be seen")
+    if valid:
+        return Check(name=name, state=State.ok, detail=f"{place}, for who shows an API key")
+    if is_loopback(settings.gateway.host) and not made:
+        return Check(name=name, state=State.ok, detail=f"{place}, without a key: none was ever made")
+    fix = "make one: `k2think keys create`"
+    if is_loopback(settings.gateway.host):
+        detail = f"{place}, and every request is refused: the API keys have expired or were revoked"
+        return Check(name=name, state=State.warning, detail=detail, fix=fix)
+    detail = f"{place} can be reached from other machines, and no valid API key exists: a gateway will not start"
+    return Check(name=name, state=State.bad, detail=detail, fix=f"{fix}, or unset K2THINK_GATEWAY__HOST")
 
 
 async def check_backends(settings: Settings) -> list[Check]:
