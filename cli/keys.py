@@ -38,7 +38,7 @@ def create(
 ) -> None:
     """Make a key and print it. It is shown this once: only its digest is kept.
 
-    From the first valid API key on, every gateway on this database asks for one, within five seconds.
+    From the first API key on, every gateway on this database asks for one, within five seconds.
 
     Examples:
 
