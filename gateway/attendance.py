@@ -21,6 +21,7 @@ from ..schemas.errors import IdempotencyConflict, K2ThinkError, NotFound
 from ..schemas.jobs import SolveRequest
 from ..store.door_jobs import door_note
 from .access import Caller
+from .ending import end_tasks
 from .services import Services
 
 CANCEL_TIMEOUT_S = 5.0
@@ -120,9 +121,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T |
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
-        working.cancel()
-        gone.cancel()
-        await asyncio.gather(working, gone, return_exceptions=True)
+        await end_tasks(working, gone)
 
 
 async def _disconnected(request: Request) -> None:

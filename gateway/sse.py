@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from .ending import end_tasks
+
 KEEPALIVE = b": keepalive\n\n"
 _END = object()
 
@@ -34,7 +36,7 @@ class EventStream(StreamingResponse):
         resources: contextlib.AsyncExitStack | None = None,
         status_code: int = 200,  # FastAPI reads the status for the OpenAPI document from here
     ) -> None:
-        """`keepalive_s` is the silence after which a comment is sent, in seconds; `resources` are what the source needs."""
+        """`keepalive_s` is the silence after which a comment is sent, in seconds; `resources` are closed before the source."""
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         self._source = source
         self._keepalive_s = keepalive_s
@@ -48,12 +50,12 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             # Here, where nothing that is awaited is cancelled any more; a generator that never began has no `finally`.
-            if self._upcoming is not None:
-                self._upcoming.cancel()
-                await asyncio.gather(self._upcoming, return_exceptions=True)
-            await self._source.aclose()
+            # The resources first: a job that nobody waits for is cancelled at once, however long its watchers take.
             if self._resources is not None:
                 await self._resources.aclose()
+            if self._upcoming is not None:
+                await end_tasks(self._upcoming)
+            await self._source.aclose()
 
     async def _kept_alive(self) -> AsyncGenerator[bytes]:
         while True:

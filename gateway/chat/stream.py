@@ -13,6 +13,7 @@ from ...schemas.chat_answers import chat_chunk, chat_usage, is_completion, refus
 from ...schemas.errors import K2ThinkError
 from ...schemas.jobs import SolveRequest, SolveResult
 from ..attendance import Attendance
+from ..ending import end_tasks
 from ..errors import answer_of, error_object
 from ..models import error_of
 from ..narration import Told, narrate
@@ -127,6 +128,4 @@ async def _merged(services: Services, choices: Sequence[Choice]) -> AsyncGenerat
             else:
                 yield index, item
     finally:
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await end_tasks(*pumps)
