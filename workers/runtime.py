@@ -23,6 +23,9 @@ from .webhooks import WebhookSender
 
 EMBEDDED_CONCURRENCY = 8
 REMOTE_CONCURRENCY = 100
+RULES_CONCURRENCY = 16
+"""Of a safety worker without a guard model. It waits for nothing but the database, so more at once would only stand in
+front of what is more urgent and still in the queue."""
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -78,6 +81,8 @@ class Runtime:
 
     def _default_concurrency(self) -> int:
         """The role's setting, else by kind of backend."""
+        if self._role == AgentKind.safety and self._settings.role(AgentKind.safety) is None:
+            return RULES_CONCURRENCY
         roles = [role for agent in self._agents() if (role := self._settings.role(agent)) is not None]
         chosen = max((role.concurrency for role in roles), default=0)
         embedded = any(self._settings.resolve(role).backend is BackendKind.openvino for role in roles)
