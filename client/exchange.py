@@ -31,6 +31,9 @@ TIMEOUT_S = 30.0
 PATIENCE_S = 60.0
 FIRST_CONTACT_S = 2.0
 """Seconds that a gateway is looked for which never answered this client: most likely the address is wrong."""
+LAST_LOOK_S = 2.0
+"""Seconds that an answer may take which was asked for just before a deadline: a result that is there is not missed."""
+LEAST_S = 0.05
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -57,11 +60,11 @@ class Patience:
         self._start = time.monotonic()
         self._backoff_s = BACKOFF_FIRST_S
 
-    def read_timeout_s(self) -> float:
-        """Seconds that an answer may take."""
+    def read_timeout_s(self, *, least_s: float = LEAST_S) -> float:
+        """Seconds that an answer may take: the client's own, or what is left to the deadline, but at least `least_s`."""
         if self._deadline is None:
             return self._exchange.timeout_s
-        return max(0.05, min(self._exchange.timeout_s, self._deadline - time.monotonic()))
+        return min(self._exchange.timeout_s, max(least_s, self._deadline - time.monotonic()))
 
     def pause(self, error: K2ThinkError) -> Generator[Pause, None, None]:
         """Wait before the next try; raise the error when there is no time for one."""
@@ -117,7 +120,8 @@ class Exchange:
         """
         patience = Patience(self, deadline=deadline)
         while True:
-            timed = call if call.read_timeout_s else replace(call, read_timeout_s=patience.read_timeout_s())
+            read_timeout_s = call.read_timeout_s or patience.read_timeout_s(least_s=LAST_LOOK_S)
+            timed = replace(call, read_timeout_s=read_timeout_s)
             try:
                 answer: Answer = yield Open(timed) if stream else Send(timed)
             except GatewayUnreachable as exc:
