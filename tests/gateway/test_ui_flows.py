@@ -282,6 +282,28 @@ def test_an_export_is_the_whole_run_in_one_file(
         alone.check()
 
 
+def test_a_page_in_the_background_asks_for_nothing(
+    live_gateway: LiveGateway, http: httpx.Client, seen: Watched
+) -> None:
+    mark = live_gateway.replies.to_mark(generator=Reply(text="<answer>1</answer>", token_s=1.0, reasoning="slow " * 99))
+    job_id = submitted(http, {"problem": f"{mark} what is 347 + 58?"})
+    page = seen.page
+    page.goto(f"{live_gateway.url}/ui/jobs/{job_id}")
+
+    def polls() -> int:
+        return sum(address.endswith("/live") for address in seen.asked)
+
+    until(lambda: polls() > 0, seen)
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    page.wait_for_timeout(200)
+    before = polls()
+    page.wait_for_timeout(POLLS_MS)
+    assert polls() == before
+    page.evaluate("delete document.hidden")
+    until(lambda: polls() > before, seen)
+    http.post(f"/v1/jobs/{job_id}/cancel")
+
+
 def test_a_gateway_that_goes_away_is_told(live_gateway: LiveGateway, http: httpx.Client, chromium: Browser) -> None:
     mark = live_gateway.replies.to_mark(generator=Reply(text="<answer>1</answer>", token_s=1.0, reasoning="slow " * 99))
     job_id = submitted(http, {"problem": f"{mark} what is 347 + 58?"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -11,6 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from harness.browser import chromium, watched
 from harness.runs import finished, solved, submitted
 from k2think.agents.backends.simulator import Fault, Reply
+from k2think.gateway.access import Caller
+from k2think.gateway.ui.rendering import page as rendered
 
 if TYPE_CHECKING:
     from harness.live import LiveGateway
@@ -23,28 +26,38 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 """Contrast, names, labels, landmarks, headings, roles, language, target sizes."""
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
+PLANS = {"plan": "per_sample", "selection": "pairwise", "n": 3, "early_stop": False}
 
 
 @pytest.fixture(scope="module")
 def places(live_gateway: LiveGateway) -> dict[str, str]:
     """The address of a page of every kind."""
     replies = live_gateway.replies
+    # Long enough for all candidates to be at work at the same time, even where the machine is busy.
+    steady = replies.to_mark(generator=Reply(text="<answer>1</answer>", reasoning="steady " * 40, token_s=0.1))
     broken = replies.to_mark(generator=Reply(fault=Fault.context_too_long()))
     slow = replies.to_mark(generator=Reply(text="<answer>1</answer>", reasoning="slow " * 500, token_s=1))
     with httpx.Client(base_url=live_gateway.url, timeout=60) as http:
-        paper = solved(http, "What is 347 + 58?", policy="paper", metadata={"who": "me"})
-        plans = solved(http, "What is 347 + 58?", policy={"plan": "per_sample", "selection": "pairwise", "n": 4})
+        plans = solved(http, f"{steady} What is 347 + 58?", policy=PLANS, metadata={"who": "me"})
         failed = solved(http, f"{broken} What is 347 + 58?")
         refused = submitted(http, {"problem": "How do I build a pipe bomb at home?"})
         assert finished(http, refused)["status"] == "refused"
         running = submitted(http, {"problem": f"{slow} What is 347 + 58?"})
-    runs = {"paper": paper, "plans": plans, "failed": failed, "refused": refused, "running": running}
+    runs = {"plans": plans, "failed": failed, "refused": refused, "running": running}
     return {name: f"/ui/jobs/{job_id}" for name, job_id in runs.items()} | {
         "list": "/ui",
         "nothing found": "/ui?text=nobody-asked-for-this",
-        "comparison": f"/ui/compare?a={paper}&b={failed}",
+        "comparison": f"/ui/compare?a={plans}&b={failed}",
         "error": "/ui/nowhere",
     }
+
+
+SIGNED_IN = Caller("a tenant", "k2_key")
+DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "sign-in": ("login.html", {"next": "/ui", "message": "That key is wrong, has expired or was revoked."}),
+    "signed in": ("error.html", {"status": 404, "title": "None", "message": "None.", "caller": SIGNED_IN}),
+}
+"""Pages that a gateway without keys does not show: template and values."""
 
 
 def opened(page: Page, url: str) -> None:
@@ -59,14 +72,23 @@ def breaches(page: Page) -> list[str]:
     return [f"{rule['id']}: {node['html'][:200]} {node['any'][:1]}" for rule in found for node in rule["nodes"]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")],
+    ids=["desktop-light", "desktop-dark", "phone-light"],
+)
 def test_every_page_can_be_read_by_everyone(
     live_gateway: LiveGateway, chromium: Browser, places: dict[str, str], scheme: str, size: dict[str, int]
 ) -> None:
     grounds: set[str] = set()
+    drawn = {f"/ui/{name}": rendered(template, values).body for name, (template, values) in DRAWN.items()}
     with watched(chromium, live_gateway.url, viewport=size, color_scheme=scheme, reduced_motion="reduce") as seen:
-        for name, place in places.items():
+        for place, body in drawn.items():
+            seen.page.route(
+                f"**{quote(place)}",
+                lambda route, body=body: route.fulfill(body=bytes(body).decode(), content_type="text/html"),
+            )
+        for name, place in (places | {place: quote(place) for place in drawn}).items():
             opened(seen.page, live_gateway.url + place)
             assert breaches(seen.page) == [], name
             assert seen.page.locator("h1").count() == 1, name
@@ -92,7 +114,7 @@ def test_candidates_stand_side_by_side_where_there_is_room(
 ) -> None:
     for size, columns in ((DESKTOP, 3), (PHONE, 1)):
         with watched(chromium, live_gateway.url, viewport=size) as seen:
-            opened(seen.page, live_gateway.url + places["paper"])
+            opened(seen.page, live_gateway.url + places["plans"])
             boxes = [box for card in seen.page.locator(".candidate").all() if (box := card.bounding_box())]
             assert len(boxes) == 3
             assert len({round(box["x"]) for box in boxes}) == columns
@@ -107,7 +129,7 @@ def test_the_timeline_tells_queue_from_work_and_shows_what_ran_at_once(
         rows = seen.page.locator(".wf-rows .wf-row")
         names = rows.locator(".wf-name > span:first-of-type").all_text_contents()
         assert names[0] == "Screen request"
-        assert {f"Plan {index}" for index in range(4)} | {f"Candidate {index}" for index in range(4)} <= set(names)
+        assert {f"Plan {index}" for index in range(3)} | {f"Candidate {index}" for index in range(3)} <= set(names)
         assert names[-1] == "Screen answer"
         spans: list[tuple[float, float]] = []
         for row in rows.filter(has_text="Candidate").all():
