@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from .batches.runner import run_batches
+from .ending import end_tasks
 from .files.housekeeping import keep_files
 from .operations.presence import keep_presence
 from .services import Services
@@ -20,6 +21,4 @@ async def background(services: Services) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_tasks(*running)

@@ -76,5 +76,5 @@ def test_two_callers_with_one_idempotency_key_get_one_job(caller: Celery) -> Non
     assert answers[0]["job_id"] == answers[1]["job_id"]
     other = {**request, "problem": "What is 3 + 3?"}
     refused = caller.send_task("k2think.solve", [other], queue="intake").get(timeout=WAIT_S)
-    assert refused["error"]["code"] == "invalid_request"
+    assert refused["error"]["code"] == "idempotency_conflict"
     assert "order-17" in refused["error"]["message"]
