@@ -76,7 +76,11 @@ def worker(
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, max=10_000, help="Steps in flight at once. Default: 8 for the embedded engine, 16 for safety rules alone, else 100."),
+        typer.Option(
+            min=1,
+            max=10_000,
+            help="Steps in flight at once. Default: 8 for the embedded engine, 16 for safety rules alone, else 100.",
+        ),
     ] = None,
 ) -> None:
     """Run one worker process; run as many of each role as you need, on as many machines.
