@@ -66,6 +66,11 @@ def opened(page: Page, url: str) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
 
 
+def serve(page: Page, place: str, body: bytes) -> None:
+    """Let the browser find a page at an address where the gateway has none."""
+    page.route(f"**{place}", lambda route: route.fulfill(body=body, content_type="text/html; charset=utf-8"))
+
+
 def breaches(page: Page) -> list[str]:
     """Return what axe-core complains about."""
     found: list[dict[str, Any]] = Axe().run(page, options=RULES).response["violations"]
@@ -84,10 +89,7 @@ def test_every_page_can_be_read_by_everyone(
     drawn = {f"/ui/{name}": rendered(template, values).body for name, (template, values) in DRAWN.items()}
     with watched(chromium, live_gateway.url, viewport=size, color_scheme=scheme, reduced_motion="reduce") as seen:
         for place, body in drawn.items():
-            seen.page.route(
-                f"**{quote(place)}",
-                lambda route, body=body: route.fulfill(body=bytes(body).decode(), content_type="text/html"),
-            )
+            serve(seen.page, quote(place), bytes(body))
         for name, place in (places | {place: quote(place) for place in drawn}).items():
             opened(seen.page, live_gateway.url + place)
             assert breaches(seen.page) == [], name
