@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, known_sets, load_templates
 from ..schemas.doors import DoorNote
-from ..schemas.errors import InvalidRequest, NotFound
+from ..schemas.errors import InvalidRequest, NotFound, QueueFull
 from ..schemas.ids import uuid7
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import AgentKind
@@ -29,6 +29,10 @@ POLL_S = 0.5
 """Seconds between two looks at the events while no doorbell rings: Redis may be away, SQL tells all the same."""
 
 
+FULL_REMEMBERED_S = 0.25
+"""Seconds for which a full queue is taken to be still full: who floods it is refused without asking the database."""
+
+
 class Submitter:
     """Accepts jobs for one process; belongs to one event loop."""
 
@@ -36,6 +40,10 @@ class Submitter:
         self._settings = settings
         self._coordinator = coordinator
         self._database: Database = coordinator.database
+        self._full_until = 0.0
+        """Until when the queue is taken to be full, monotonic seconds."""
+        self._full_words: tuple[str, float] = ("", 0.0)
+        """What was said of it: message, and seconds to wait."""
 
     async def submit(
         self,
@@ -56,6 +64,10 @@ class Submitter:
         the settings name a target. `traceparent`: None = that of the request being served, if it has one. Raises InvalidRequest, QueueFull, LimitReached, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
+        # A key may stand for a job that was accepted long ago: that is looked up all the same.
+        if request.idempotency_key is None and time.monotonic() < self._full_until:
+            message, retry_after_s = self._full_words
+            raise QueueFull(message, retry_after_s=retry_after_s)
         now = time.time()
 
         def accept(connection: Connection, span: SpanHandle) -> Accepted:
@@ -80,7 +92,12 @@ class Submitter:
             return accepted
 
         with telemetry().span("accept_job", kind="producer", traceparent=traceparent) as span:
-            accepted = await self._database.run(lambda connection: accept(connection, span))
+            try:
+                accepted = await self._database.run(lambda connection: accept(connection, span))
+            except QueueFull as exc:
+                self._full_until = time.monotonic() + FULL_REMEMBERED_S
+                self._full_words = str(exc), exc.retry_after_s
+                raise
             span.set(k2think__job_id=accepted.job_id, k2think__created=accepted.created)
         if accepted.message is not None:
             self._coordinator.dispatcher.publish([accepted.message])

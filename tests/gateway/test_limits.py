@@ -20,6 +20,7 @@ from harness.stack import RunningUp
 from k2think.agents.backends.simulator import SimulatedEngine, SimulatedServer, SolvingResponder
 from k2think.gateway.limits import MINUTE_S, wait_of
 from k2think.store.tables import jobs
+from k2think.workers.submit import FULL_REMEMBERED_S
 from sqlalchemy import func, select, update
 
 PROBLEM: dict[str, Any] = {"problem": "What is 347 + 58?"}
@@ -196,12 +197,18 @@ def test_beyond_the_queues_limit_no_job_is_accepted_of_any_tenant(tmp_path: Path
             gateway.client(gateway.key("a")) as one,
             gateway.client(gateway.key("b")) as other,
         ):
-            assert [submit(one).status_code for _ in range(3)] == [202] * 3
-            for http in (one, other):
+            key = {"Idempotency-Key": uuid.uuid4().hex}
+            first = submit(one, **key).json()["id"]
+            assert [submit(one).status_code for _ in range(2)] == [202] * 2
+            for http in (one, other, one):
                 refused = submit(http)
                 assert refused.status_code == 503
                 assert int(refused.headers["retry-after"]) >= 1
                 assert refused.json()["error"]["code"] == "queue_full"
+            assert submit(one, **key).json()["id"] == first, "it was accepted, and is found again"
+            assert one.post(f"/v1/jobs/{first}/cancel").status_code == 200
+            time.sleep(FULL_REMEMBERED_S)
+            assert submit(other).status_code == 202
     finally:
         server.kill()
 
