@@ -51,13 +51,12 @@ class RunningGateway:
                 stdout=stream,
                 stderr=stream,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._process.kill()
-                self._process.wait(STOP_TIMEOUT_S)
-                raise RuntimeError(f"the gateway does not answer: {self.log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.05)
+        try:
+            self._wait()
+        except BaseException:
+            self._process.kill()
+            self._process.wait(STOP_TIMEOUT_S)
+            raise
         return self
 
     def __exit__(
@@ -97,6 +96,13 @@ class RunningGateway:
         """A client with a key; the caller closes it."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30.0, **options)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the gateway does not answer: {self.log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.05)
 
     def _answers(self) -> bool:
         try:
