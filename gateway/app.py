@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import RedirectResponse
 
 from .. import __version__
 from ..schemas.settings import Settings
@@ -58,5 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Observe)  # the last one is the outermost
     for router in ROUTERS:
         app.include_router(router)
+    # Whoever opens the address that the log names wants to see something.
+    app.add_api_route("/", lambda: RedirectResponse("/ui", 307), include_in_schema=False)
     app.openapi = document(app)  # pyright: ignore[reportAttributeAccessIssue]
     return app

@@ -25,7 +25,7 @@ class JobObject(Frozen):
     door: Door | None = None
     """Where it came in over HTTP; None = by another way (command line, Celery)."""
     problem: str
-    """Beginning of the problem."""
+    """Beginning of the problem; `[withheld]` where the screening did not let the request pass."""
     answer: str | None = None
     """Beginning of the final answer; None = none, or not yet."""
     error_code: str | None = None

@@ -52,7 +52,12 @@ keys = Table(
     Column("tenant", Text, nullable=False, comment="Whose key it is."),
     Column("name", Text, nullable=False, comment="What its owner calls it."),
     Column("scope", Text, nullable=False, comment="KeyScope: what it opens."),
-    Column("digest", Text, nullable=False, comment="SHA-256 of the SHA-256 of the key, hex. The key itself is kept nowhere."),
+    Column(
+        "digest",
+        Text,
+        nullable=False,
+        comment="SHA-256 of the SHA-256 of the key, hex. The key itself is kept nowhere.",
+    ),
     Column("created_at", Double, nullable=False, comment="When it was made."),
     Column("expires_at", Double, comment="From when on it opens nothing; NULL = never."),
     Column("revoked_at", Double, comment="When it was revoked; NULL = valid."),

@@ -10,6 +10,7 @@ from ..schemas.errors import InvalidRequest, NotFound
 from ..schemas.job_objects import JobObject
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.withheld import withhold_result
+from .listed import LISTED_JOBS, PROBLEM_COLUMNS, shown_problem
 from .tables import events, jobs
 
 _LISTED = (
@@ -19,12 +20,14 @@ _LISTED = (
     jobs.c.started_at,
     jobs.c.finished_at,
     jobs.c.door,
-    jobs.c.problem,
     jobs.c.answer,
     jobs.c.error_code,
+    *PROBLEM_COLUMNS,
 )
-_ONE = select(*_LISTED, jobs.c.request, jobs.c.result).where(
-    jobs.c.id == bindparam("job_id"), jobs.c.tenant == bindparam("tenant")
+_ONE = (
+    select(*_LISTED, jobs.c.request, jobs.c.result)
+    .select_from(LISTED_JOBS)
+    .where(jobs.c.id == bindparam("job_id"), jobs.c.tenant == bindparam("tenant"))
 )
 _LAST_SEQ = select(func.max(events.c.seq)).where(events.c.job_id == bindparam("job_id"))
 
@@ -73,7 +76,13 @@ def list_job_objects(
     `created_after` and `created_before` are Unix times in seconds, both exclusive; `after` is the last job of the page
     before. Raises InvalidRequest for an `after` that is no job id.
     """
-    query = select(*_LISTED).where(jobs.c.tenant == tenant).order_by(jobs.c.id.desc()).limit(limit + 1)
+    query = (
+        select(*_LISTED)
+        .select_from(LISTED_JOBS)
+        .where(jobs.c.tenant == tenant)
+        .order_by(jobs.c.id.desc())
+        .limit(limit + 1)
+    )
     if status is not None:
         query = query.where(jobs.c.status == str(status))
     if door is not None:
@@ -102,7 +111,7 @@ def _object(row: Any) -> JobObject:
         started_at=row.started_at,
         finished_at=row.finished_at,
         door=None if row.door is None else DoorNote.model_validate_json(row.door).door,
-        problem=row.problem,
+        problem=shown_problem(row),
         answer=row.answer,
         error_code=row.error_code,
     )

@@ -18,6 +18,7 @@ from ..schemas.progress import JobView, NewStep
 from ..schemas.trace import EventKind, JobSummary
 from .decisions import LIST_TEXT_CHARS, Applied, add_step, apply_decision, end_job
 from .events import events_after, record_event
+from .listed import LISTED_JOBS, PROBLEM_COLUMNS, shown_problem
 from .rows import dump, insert_or_ignore, load_failure, load_result, storable
 from .tables import UNFINISHED_SQL, attempts, jobs, steps
 from .tenants import require_job_room
@@ -73,16 +74,20 @@ _STEPS = (
 _EQUIVALENCES = select(jobs.c.equivalences).where(jobs.c.id == bindparam("job_id")).with_for_update()
 _SAVE_EQUIVALENCES = update(jobs).where(jobs.c.id == bindparam("b_id")).values(equivalences=bindparam("equivalences"))
 _RESULT = select(jobs.c.status, jobs.c.result).where(jobs.c.id == bindparam("job_id"))
-_SUMMARIES = select(
-    jobs.c.id,
-    jobs.c.tenant,
-    jobs.c.status,
-    jobs.c.created_at,
-    jobs.c.finished_at,
-    jobs.c.problem,
-    jobs.c.answer,
-    jobs.c.error_code,
-).order_by(jobs.c.id.desc())
+_SUMMARIES = (
+    select(
+        jobs.c.id,
+        jobs.c.tenant,
+        jobs.c.status,
+        jobs.c.created_at,
+        jobs.c.finished_at,
+        jobs.c.answer,
+        jobs.c.error_code,
+        *PROBLEM_COLUMNS,
+    )
+    .select_from(LISTED_JOBS)
+    .order_by(jobs.c.id.desc())
+)
 _REPLIED = (
     update(jobs).where(jobs.c.id == bindparam("b_id"), jobs.c.replied_at.is_(None)).values(replied_at=bindparam("now"))
 )
@@ -272,7 +277,7 @@ def list_jobs(
             status=JobStatus(row.status),
             created_at=row.created_at,
             finished_at=row.finished_at,
-            problem=row.problem,
+            problem=shown_problem(row),
             answer=row.answer,
             error_code=row.error_code,
         )

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from ..schemas.doors import Door, DoorNote
 from ..schemas.jobs import JobStatus
-from ..schemas.outcomes import ScreenVerdict, StepStatus
-from ..schemas.withheld import WITHHELD
 from .job_views import job_id_of, no_such_job
-from .rows import load_mapping
-from .tables import jobs, steps
+from .listed import LISTED_JOBS, PROBLEM_COLUMNS, shown_problem
+from .tables import jobs
 
 _DOOR_BEGINS = '{{"door":"{}"'
 """How a DoorNote in JSON begins; its first field is the door."""
@@ -22,13 +19,11 @@ _ROWS = select(
     jobs.c.created_at,
     jobs.c.finished_at,
     jobs.c.tokens,
-    jobs.c.problem,
     jobs.c.answer,
     jobs.c.error_code,
     jobs.c.door,
-    steps.c.status.label("screening"),
-    steps.c.result.label("screened"),
-).select_from(jobs.outerjoin(steps, and_(steps.c.job_id == jobs.c.id, steps.c.name == "screen_input")))
+    *PROBLEM_COLUMNS,
+).select_from(LISTED_JOBS)
 _POINTS = select(jobs.c.id, jobs.c.status, jobs.c.created_at, jobs.c.finished_at, jobs.c.tokens)
 _DOOR = select(jobs.c.id, jobs.c.door).where(jobs.c.id == bindparam("job_id"), jobs.c.tenant == bindparam("tenant"))
 
@@ -93,7 +88,7 @@ def browse_jobs(conn: Connection, chosen: JobFilter, *, limit: int, before: str 
             created_at=row.created_at,
             finished_at=row.finished_at,
             tokens=row.tokens,
-            problem=WITHHELD if _request_refused(row) else row.problem,
+            problem=shown_problem(row),
             answer=row.answer,
             error_code=row.error_code,
             door=None if row.door is None else DoorNote.model_validate_json(row.door).door,
@@ -142,10 +137,3 @@ def _first_id(at: float) -> str:
     """The beginning of the ids made at a Unix time in seconds."""
     milliseconds = f"{max(0, int(at * 1000)):012x}"
     return f"{milliseconds[:8]}-{milliseconds[8:]}"
-
-
-def _request_refused(row: Any) -> bool:
-    """Whether the request's screening has ended without letting it pass; as in schemas/withheld.py."""
-    if row.screening not in (StepStatus.done, StepStatus.failed):
-        return False
-    return row.screened is None or load_mapping(row.screened).get("verdict") != ScreenVerdict.safe.value

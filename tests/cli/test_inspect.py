@@ -100,7 +100,7 @@ def test_the_trace_of_a_hostile_problem_steers_no_terminal(solved: Solved) -> No
 
 def test_what_was_refused_is_withheld_everywhere(solved: Solved) -> None:
     job_id = job_of(solved, "refused")
-    for command in (("trace", job_id), ("trace", job_id, "--json"), ("why", job_id)):
+    for command in (("trace", job_id), ("trace", job_id, "--json"), ("why", job_id), ("list", "--status", "refused")):
         done = solved.cli.run("jobs", *command)
         assert done.returncode == 0
         assert "pipe bomb" not in done.stdout

@@ -11,6 +11,8 @@ from k2think.schemas.jobs import JobError, JobStatus
 from k2think.schemas.outcomes import Screened, ScreenVerdict
 from k2think.schemas.progress import Ending
 from k2think.schemas.withheld import WITHHELD
+from k2think.store.job_views import job_object, list_job_objects
+from k2think.store.jobs import list_jobs
 from k2think.store.overview import JobFilter, browse_jobs, job_door, job_points
 from k2think.store.steps import finish_step
 
@@ -89,7 +91,12 @@ def test_a_refused_request_is_not_in_the_list(
     )
     story.end(message.job_id, Ending(status, error=JobError(code=status.value, message="the answer was withheld")))
 
-    assert listed(story) == ["The request" if shown else WITHHELD]
+    problem = "The request" if shown else WITHHELD
+    assert listed(story) == [problem]
+    read = story.database.read_sync
+    assert read(lambda conn: job_object(conn, message.job_id, tenant="default")).problem == problem
+    assert [job.problem for job in read(lambda conn: list_job_objects(conn, tenant="default"))[0]] == [problem]
+    assert [job.problem for job in read(list_jobs)] == [problem]
 
 
 def test_the_door_is_the_owners_to_see(story: Story) -> None:
