@@ -112,13 +112,18 @@ class _Call:
     async def stream_once(self) -> Completion:
         """Try the call once."""
         # The protocol says iterator; every backend's is a generator, whose closing closes the connection.
-        stream = cast(AsyncGenerator[StreamItem, None], self._backend.stream(self._request))
-        async with aclosing(stream):
-            async for item in stream:
-                if isinstance(item, Finish):
-                    self._finish = item
-                    break
-                self._take(item)
+        unseen: list[Delta] | None = [] if self._on_delta is None else None
+        stream = cast(AsyncGenerator[StreamItem, None], self._backend.stream(self._request, unseen=unseen))
+        try:
+            async with aclosing(stream):
+                async for item in stream:
+                    if isinstance(item, Finish):
+                        self._finish = item
+                        break
+                    self._take(item)
+        finally:
+            for delta in unseen or ():
+                self._take(delta)
         if self._finish is None:
             raise StreamBroken(f"backend {self._backend.name!r} ended its stream without saying so")
         self._tell(self._splitter.finish())
@@ -161,7 +166,7 @@ class _Call:
     def _take(self, delta: Delta) -> None:
         if self._record.time_to_first_token_s is None:
             self._record.time_to_first_token_s = time.monotonic() - self._began
-        self._deltas += 1
+        self._deltas += delta.pieces
         self._raw.append(delta.text)
         self._tell(self._splitter.feed(delta))
 

@@ -79,6 +79,8 @@ class Delta(Frozen):
     """Visible text."""
     reasoning: str = ""
     """Text of the reasoning channel (`reasoning` or `reasoning_content`), where the engine separates it."""
+    pieces: int = 1
+    """Pieces of the engine's stream that it holds; more than one where nobody watches the stream."""
 
 
 class Finish(Frozen):

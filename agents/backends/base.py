@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from ...schemas.completion import CompletionRequest, StreamItem
+from ...schemas.completion import CompletionRequest, Delta, StreamItem
 
 
 class Backend(Protocol):
@@ -20,9 +20,11 @@ class Backend(Protocol):
     templates: str | None
     """Prompt template set that the model was trained for; None = any."""
 
-    def stream(self, request: CompletionRequest) -> AsyncIterator[StreamItem]:
+    def stream(self, request: CompletionRequest, *, unseen: list[Delta] | None = None) -> AsyncIterator[StreamItem]:
         """Yield deltas, then exactly one `Finish`.
 
+        `unseen`: None = every delta is yielded as it comes. A list = nobody watches: after the first delta several may be
+        yielded as one; what had come and was not yielded when the stream ended early is put into the list.
         Closing the iterator early (`aclose`) or cancelling the consuming task closes the connection, or aborts the
         request in the engine, at once. Raises BackendError.
         """

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
 
-from ...schemas.completion import CompletionRequest, StreamItem
+from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import (
     BackendError,
     ConfigurationError,
@@ -72,7 +72,9 @@ class CerebrasBackend:
             secret=self._settings.api_key,
         )
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
+    async def stream(
+        self, request: CompletionRequest, *, unseen: list[Delta] | None = None
+    ) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
         body = chat_body(
             request,

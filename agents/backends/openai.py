@@ -17,10 +17,11 @@ import aiohttp
 from yarl import URL
 
 from ... import __version__
-from ...schemas.completion import CompletionRequest, StreamItem
+from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import ConfigurationError, MalformedResponse, ModelNotFound, Stalled, StreamBroken, Unreachable
 from ...schemas.settings import BackendSettings
 from .errors import Origin, rate_limits, status_error
+from .lumps import merged, unread
 from .payloads import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Payloads, read_limited, reason
 from .wire import CompletionReader, chat_body
 
@@ -64,7 +65,9 @@ class OpenAIBackend:
             secret=self._settings.api_key,
         )
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
+    async def stream(
+        self, request: CompletionRequest, *, unseen: list[Delta] | None = None
+    ) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
         if not self.model:
             self.model = await self._only_model()
@@ -76,14 +79,24 @@ class OpenAIBackend:
         first_token_due = asyncio.get_running_loop().time() + self._settings.first_token_timeout_s
         response = await self._post(body, request_id=request.request_id, due=first_token_due, origin=origin)
         complete = False
+        payloads = Payloads(
+            response, settings=self._settings, due=first_token_due, origin=origin, watched=unseen is None
+        )
+        waiting: list[Delta] = []
         self._responses.add(response)
         try:
-            payloads = await self._payloads(response, due=first_token_due, origin=origin)
-            while (payload := await payloads.next()) is not None:
-                delta = reader.read(payload)
+            await self._accept(response, payloads, origin=origin)
+            payload: Any = ...
+            while payload is not None:
+                payload = await payloads.next()
+                delta = None if payload is None else reader.read(payload)
                 if delta is not None:
                     payloads.token_came()
-                    yield delta
+                    waiting.append(delta)
+                if unseen is None or payload is None or not payloads.at_hand:
+                    waiting = merged(waiting)
+                    while waiting:
+                        yield waiting.pop(0)
             finish = reader.finish(
                 done=payloads.done, rate_limits=rate_limits(response.headers), draft_acceptance=self.draft_acceptance()
             )
@@ -91,6 +104,8 @@ class OpenAIBackend:
             yield finish
         finally:
             self._responses.discard(response)
+            if unseen is not None and not complete:
+                unseen += merged([*waiting, *unread(payloads, reader)])
             if complete:
                 response.release()
             else:
@@ -199,9 +214,9 @@ class OpenAIBackend:
             return exc
         return Unreachable(origin.say(f"cannot be reached ({reason(exc)})"))
 
-    async def _payloads(self, response: aiohttp.ClientResponse, *, due: float, origin: Origin) -> Payloads:
+    async def _accept(self, response: aiohttp.ClientResponse, payloads: Payloads, *, origin: Origin) -> None:
+        """Refuse a response that is no completion."""
         kind = response.content_type
-        payloads = Payloads(response, settings=self._settings, due=due, origin=origin)
         if response.status != 200:
             raw = await payloads.whole(ERROR_BYTES_MAX, cut=True)
             raise status_error(response.status, raw, headers=response.headers, origin=origin)
@@ -215,7 +230,6 @@ class OpenAIBackend:
                 else f"content type {kind!r}"
             )
             raise MalformedResponse(origin.say(f"answered with {hint}"))
-        return payloads
 
 
 def _checked_url(text: str, *, name: str) -> URL:

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, cast
 
-from ...schemas.completion import CompletionRequest, Finish, StreamItem
+from ...schemas.completion import CompletionRequest, Delta, Finish, StreamItem
 from ...schemas.errors import BackendError, ConfigurationError, Stalled, StreamBroken
 from ...schemas.settings import BUNDLED_MODEL, BackendSettings
 from .openvino_engine import Engine, EngineSettings, Generation
@@ -59,7 +59,9 @@ class OpenVINOBackend:
         """Requests that hold a place in the engine."""
         return self._engine.running if self._engine else 0
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
+    async def stream(
+        self, request: CompletionRequest, *, unseen: list[Delta] | None = None
+    ) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
         engine = await self._loaded()
         generation = Generation(request=request, loop=asyncio.get_running_loop())

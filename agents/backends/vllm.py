@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
-from ...schemas.completion import CompletionRequest, StreamItem
+from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import BackendError
 from ...schemas.settings import BackendSettings
 from .openai import OpenAIBackend
@@ -62,10 +62,12 @@ class VllmBackend(OpenAIBackend):
         self._read_at: float | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def stream(self, request: CompletionRequest) -> AsyncGenerator[StreamItem, None]:
+    async def stream(
+        self, request: CompletionRequest, *, unseen: list[Delta] | None = None
+    ) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
         self._refresh_beside()
-        stream = super().stream(request)
+        stream = super().stream(request, unseen=unseen)
         try:
             async for item in stream:
                 yield item

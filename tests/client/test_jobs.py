@@ -180,7 +180,9 @@ def test_one_key_is_one_job(client: Any) -> None:
         client.submit("What is 1 + 1?", idempotency_key=key)
 
 
-@pytest.mark.parametrize("job_id", [str(uuid.uuid4()), "nonsense", "..", "a/../b", "%00", "\N{SNOWMAN}", "a?b#c"])
+@pytest.mark.parametrize(
+    "job_id", ["00000000-0000-4000-8000-000000000000", "nonsense", "..", "a/../b", "%00", "\N{SNOWMAN}", "a?b#c"]
+)
 def test_a_job_that_nobody_has_is_not_found(client: Any, job_id: str) -> None:
     for method in (client.get, client.cancel, client.trace, client.wait):
         with pytest.raises(NotFound):

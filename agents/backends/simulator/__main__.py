@@ -33,6 +33,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--slots", type=int, default=64, help="requests that decode at once")
     parser.add_argument("--token-ms", type=float, default=0.0, help="milliseconds per token")
+    parser.add_argument("--chunk-tokens", type=int, default=1, help="tokens in one chunk of a stream")
     parser.add_argument("--prefill-ms", type=float, default=0.0, help="milliseconds before the first token")
     parser.add_argument(
         "--draft-acceptance", type=float, help="share of speculated tokens accepted; default: no speculation"
@@ -49,6 +50,7 @@ async def serve(options: argparse.Namespace) -> None:
         token_s=options.token_ms / 1000,
         prefill_s=options.prefill_ms / 1000,
         draft_acceptance=options.draft_acceptance,
+        chunk_tokens=options.chunk_tokens,
     )
     responder = SolvingResponder(
         truth=options.truth,

@@ -17,17 +17,20 @@ class SimulatedEngine:
         prefill_s: float = 0.0,
         draft_acceptance: float | None = None,
         per_request_acceptance: bool = False,
+        chunk_tokens: int = 1,
     ) -> None:
         """Set the pace.
 
         `slots`: requests that decode at once, the others wait. `token_s`: seconds per token of one request. `prefill_s`:
         seconds before the first token. `draft_acceptance`: share of drafted tokens accepted (one is drafted per token
-        sent); None = no speculation. `per_request_acceptance`: also report it in each reply, as vLLM can.
+        sent); None = no speculation. `per_request_acceptance`: also report it in each reply, as vLLM can. `chunk_tokens`:
+        tokens in one chunk of a stream, as vLLM's `--stream-interval`.
         """
         self.token_s = token_s
         self.prefill_s = prefill_s
         self.draft_acceptance = draft_acceptance
         self.per_request_acceptance = per_request_acceptance
+        self.chunk_tokens = chunk_tokens
         self.tokens_sent = 0
         """Tokens of all requests."""
         self.running = 0

@@ -17,7 +17,7 @@ from aiohttp import web
 from .engine import SimulatedEngine
 from .replies import BadChatRequest, ChatRequest, FaultKind, Reply, Responder, read_request
 from .responders import detect_role
-from .wire import DONE, KEEPALIVE, Chunks, Plan, error_body, plain_body, plan_reply
+from .wire import DONE, KEEPALIVE, Chunks, Plan, error_body, grouped, plain_body, plan_reply
 
 SHUTDOWN_S = 1.0
 STALL_S = 86_400.0
@@ -221,15 +221,15 @@ class SimulatedServer:
         token_s = self.engine.token_s if reply.token_s is None else reply.token_s
         due = time.monotonic()
         fault = reply.fault
-        for number, piece in enumerate(plan.pieces):
+        for piece, number, count in grouped(plan, self.engine.chunk_tokens, cut=fault.after_tokens if fault else None):
             if fault is not None and number == fault.after_tokens:
                 return await self._break_off(request, response, record, reply)
-            due += token_s
+            due += token_s * count
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             await response.write(chunks.piece(piece))
-            record.sent_tokens += 1
-            self.engine.tokens_sent += 1
+            record.sent_tokens += count
+            self.engine.tokens_sent += count
         if fault is not None:
             return await self._break_off(request, response, record, reply)
         await response.write(chunks.end(plan.finish_reason))

@@ -1,7 +1,10 @@
 """The simulated server's side of the wire: bodies and chunks, in OpenAI's form with Cerebras' and vLLM's additions."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from .replies import ChatRequest, ReasoningField, Reply, tokenise
@@ -38,6 +41,19 @@ def plan_reply(reply: Reply, request: ChatRequest) -> Plan:
     if request.max_tokens is not None and len(pieces) > request.max_tokens:
         return Plan(tuple(pieces[: request.max_tokens]), "length")
     return Plan(tuple(pieces), "stop")
+
+
+def grouped(plan: Plan, size: int, *, cut: int | None) -> Iterator[tuple[Piece, int, int]]:
+    """Yield (text of a chunk, number of its first token, count of its tokens); no chunk goes across the token `cut`."""
+    start = 0
+    while start < len(plan.pieces):
+        end = min(start + size, len(plan.pieces))
+        if cut is not None and start < cut < end:
+            end = cut
+        reasoning, pieces = next(groupby(plan.pieces[start:end], key=attrgetter("reasoning")))
+        run = list(pieces)
+        yield Piece("".join(piece.text for piece in run), reasoning), start, len(run)
+        start += len(run)
 
 
 class Chunks:

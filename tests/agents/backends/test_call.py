@@ -94,6 +94,59 @@ async def test_a_cancelled_call_leaves_what_it_had(call: Call) -> None:
     assert record.duration_s > 0
 
 
+async def test_a_cancelled_call_that_nobody_watches_leaves_what_it_had(call: Call) -> None:
+    record = CallTrace()
+    reply = Reply(text="word " * 1000, reasoning="thought", token_s=0.002)
+    async with SimulatedServer(Script(reply)) as server:
+        task = call(server, record)
+        while server.sent_tokens < 50:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert record.raw_text.startswith("word word word")
+    assert record.reasoning == "thought"
+    assert record.usage_estimated
+    assert 50 <= record.usage.completion <= server.sent_tokens
+    assert record.time_to_first_token_s is not None
+    assert record.time_to_first_token_s < record.duration_s
+
+
+async def test_tokens_that_nobody_watches_keep_a_call_alive(call: Call) -> None:
+    record, text = CallTrace(), "word " * 40
+    reply = Reply(text=text, token_s=0.05)
+    async with SimulatedServer(Script(reply)) as server:
+        done = await call(server, record, first_token_timeout_s=0.6, idle_timeout_s=0.5)
+    assert done.text == text
+    assert record.duration_s > 1.5
+    assert record.usage.completion == server.sent_tokens
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_an_error_that_the_server_tells_before_it_breaks_off_is_the_one_that_counts(
+    call: Call, watched: bool
+) -> None:
+    events = ('{"choices": [{"delta": {"content": "one"}}]}', '{"error": {"code": "rate_limit_exceeded"}}')
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for event in events:
+            line = f"data: {event}\n\n".encode()
+            writer.write(b"%x\r\n%b\r\n" % (len(line), line))
+            await writer.drain()
+            await asyncio.sleep(0.1)
+        writer.close()
+
+    record = CallTrace()
+    async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        with pytest.raises(RateLimited):
+            await call(url, record, on_delta=(lambda delta: None) if watched else None)
+    assert record.raw_text == "one"
+
+
 async def test_a_broken_call_leaves_what_it_had_and_is_not_tried_again(call: Call) -> None:
     record = CallTrace()
     reply = Reply(text="one two three", fault=Fault(FaultKind.truncated, after_tokens=2))
