@@ -43,7 +43,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
     )
     try:
         submitter = Submitter(settings, coordinator)
-        yield Services(settings, database, submitter, coordinator, Directory(database), client)
+        async with submitter.bells.kept():
+            yield Services(settings, database, submitter, coordinator, Directory(database), client)
     finally:
         await client.aclose()
         await coordinator.settle()

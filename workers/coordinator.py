@@ -103,7 +103,7 @@ class Coordinator:
         if applied.cancelled:
             steps = None if applied.result is not None else [name for name, _attempt in applied.cancelled]
             self.dispatcher.notify_cancel(job_id, steps)
-        self.dispatcher.notify_job(job_id)
+        self.dispatcher.notify_job(job_id, ended=applied.result is not None)
         if applied.result is not None:
             from .counters import counters  # a client that only submits shall not load it
 

@@ -17,7 +17,15 @@ from kombu.messaging import Producer
 
 from ..schemas.messages import Envelope, queue_of
 from .outage import REDIS, outage_of
-from .queues import CANCEL_CHANNEL, PRIORITY_STEPS, client_url, job_channel, task_of_queue
+from .queues import (
+    CANCEL_CHANNEL,
+    ENDED_NOTICE,
+    PRIORITY_STEPS,
+    RUNG_NOTICE,
+    client_url,
+    job_channel,
+    task_of_queue,
+)
 
 BATCH_MAX = 500
 SOCKET_TIMEOUT_S = 5.0
@@ -51,9 +59,9 @@ class Dispatcher:
         """Tell all workers that these steps, or with None all steps of the job, are no longer wanted."""
         self._waiting.put(_Notice(CANCEL_CHANNEL, json.dumps({"job": job_id, "steps": steps})))
 
-    def notify_job(self, job_id: str) -> None:
-        """Tell the clients that wait for the job that something happened."""
-        self._waiting.put(_Notice(job_channel(job_id), "1"))
+    def notify_job(self, job_id: str, *, ended: bool = False) -> None:
+        """Tell the clients that wait for the job that something happened, or that it has ended."""
+        self._waiting.put(_Notice(job_channel(job_id), ENDED_NOTICE if ended else RUNG_NOTICE))
 
     def flush(self, *, timeout_s: float = SOCKET_TIMEOUT_S) -> bool:
         """Wait until all that was put before is sent or dropped; False when that took too long."""

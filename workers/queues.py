@@ -28,6 +28,9 @@ CANCEL_CHANNEL = "k2think.cancel"
 JOB_CHANNEL_PREFIX = "k2think.job."
 """Pub/sub channel per job: a doorbell that says that its events grew. Its subscribers are the clients that wait."""
 
+RUNG_NOTICE, ENDED_NOTICE = "1", "end"
+"""What is published on a job's channel: something happened; the job has ended."""
+
 
 def job_channel(job_id: str) -> str:
     """Return the doorbell channel of a job."""

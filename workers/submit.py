@@ -1,17 +1,15 @@
 """The submit path that all doors share: check a request, commit it, ring the bell; then watch or cancel the job."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import redis.asyncio
 from sqlalchemy import Connection
 
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, known_sets, load_templates
 from ..schemas.doors import DoorNote
-from ..schemas.errors import InvalidRequest, NotFound, QueueFull
+from ..schemas.errors import InvalidRequest, QueueFull
 from ..schemas.ids import uuid7
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import AgentKind
@@ -22,12 +20,9 @@ from ..store.database import Database
 from ..store.deliveries import notify_when_done
 from ..store.jobs import Accepted, accept_job, events_after, job_result
 from .coordinator import Coordinator
-from .queues import broker_url, client_url, job_channel
+from .doorbells import Doorbells
+from .queues import broker_url
 from .telemetry import SpanHandle, telemetry
-
-POLL_S = 0.5
-"""Seconds between two looks at the events while no doorbell rings: Redis may be away, SQL tells all the same."""
-
 
 FULL_REMEMBERED_S = 0.25
 """Seconds for which a full queue is taken to be still full: who floods it is refused without asking the database."""
@@ -40,6 +35,8 @@ class Submitter:
         self._settings = settings
         self._coordinator = coordinator
         self._database: Database = coordinator.database
+        self.bells = Doorbells(broker_url(settings))
+        """Of the jobs that this process waits for."""
         self._full_until = 0.0
         """Until when the queue is taken to be full, monotonic seconds."""
         self._full_words: tuple[str, float] = ("", 0.0)
@@ -107,7 +104,7 @@ class Submitter:
     async def present(self) -> AsyncGenerator[str]:
         """Yield the id for a job to be submitted as `attached`; the client counts as present from before it exists."""
         job_id = uuid7()
-        async with _doorbell(broker_url(self._settings), job_id):
+        async with self.bells.at(job_id):
             yield job_id
 
     async def cancel(self, job_id: str, *, reason: str = "cancelled by the caller") -> bool:
@@ -123,7 +120,7 @@ class Submitter:
 
         While this runs, the job counts as watched (see `attached`).
         """
-        async with _doorbell(broker_url(self._settings), job_id) as ring:
+        async with self.bells.at(job_id) as bell:
             while True:
                 events = await self._database.read(
                     lambda connection, last=after: events_after(connection, job_id, last)
@@ -134,16 +131,16 @@ class Submitter:
                     if event.kind is EventKind.finished:
                         return
                 if not events:
-                    await ring()
+                    await bell.ring()
 
     async def wait(self, job_id: str) -> SolveResult:
         """Wait for the result. Raises NotFound."""
-        async for _event in self.watch(job_id):
-            pass
-        _status, result = await self.result(job_id)
-        if result is None:
-            raise NotFound(f"no result of job {job_id}: it was deleted while it ran")
-        return result
+        async with self.bells.at(job_id) as bell:
+            while True:
+                _status, result = await self.result(job_id)
+                if result is not None:
+                    return result
+                await bell.end()
 
 
 def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
@@ -172,35 +169,3 @@ def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
 def _template_set(backend: BackendSettings, policy_set: str | None) -> str:
     bundled = backend.backend is BackendKind.openvino and backend.model in (None, BUNDLED_MODEL)
     return choose_set(backend.templates or ("mini" if bundled else None), policy_set)
-
-
-@contextlib.asynccontextmanager
-async def _doorbell(url: str, job_id: str):
-    """A function that waits until the job's bell rings, or POLL_S have passed. A lost Redis only costs promptness."""
-    client = redis.asyncio.Redis.from_url(client_url(url), socket_connect_timeout=2)
-    channel = client.pubsub(ignore_subscribe_messages=True)
-    subscribed = False
-
-    async def ring() -> None:
-        nonlocal subscribed
-        deadline = time.monotonic() + POLL_S
-        try:
-            if not subscribed:
-                await channel.subscribe(job_channel(job_id))
-                subscribed = True
-            while (left := deadline - time.monotonic()) > 0:
-                if await channel.get_message(timeout=left) is not None:
-                    return
-        except (redis.RedisError, OSError):
-            subscribed = False
-            await asyncio.sleep(0.1)
-
-    try:
-        with contextlib.suppress(redis.RedisError, OSError):
-            await channel.subscribe(job_channel(job_id))
-            subscribed = True
-        yield ring
-    finally:
-        with contextlib.suppress(redis.RedisError, OSError):
-            await channel.aclose()
-            await client.aclose()
