@@ -133,17 +133,18 @@ async def test_an_error_that_the_server_tells_before_it_breaks_off_is_the_one_th
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for event in events:
+            await asyncio.sleep(0.1)
             line = f"data: {event}\n\n".encode()
             writer.write(b"%x\r\n%b\r\n" % (len(line), line))
-            await writer.drain()
-            await asyncio.sleep(0.1)
         writer.close()
+        broken_off.set()
 
-    record = CallTrace()
+    record, broken_off = CallTrace(), asyncio.Event()
     async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         with pytest.raises(RateLimited):
             await call(url, record, on_delta=(lambda delta: None) if watched else None)
+        await broken_off.wait()
     assert record.raw_text == "one"
 
 
