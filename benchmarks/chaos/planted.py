@@ -1,0 +1,145 @@
+"""Ten planted faults: `python planted.py NAME worker all` is `k2think worker all` with one promise broken.
+
+Only the harness starts its children through this file, to see whether it notices; nothing in the package knows of it.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from k2think.cli.app import main
+from k2think.gateway.batches import run as batch_run
+from k2think.schemas.trace import AttemptOutcome
+from k2think.store import steps
+from k2think.workers import coordinator, leases, runner, submit, sweeper
+from sqlalchemy import bindparam, text, update
+
+NEVER_S = 1e9
+BEFORE_COMMIT_S = 0.05
+
+
+def lease_for_ever() -> None:
+    """Steps are claimed without an end of the lease."""
+    claim, beat = runner.claim_step, leases.heartbeat
+    runner.claim_step = lambda *words, **more: claim(*words, **{**more, "lease_s": NEVER_S})
+    leases.heartbeat = lambda *words, **more: beat(*words, **{**more, "lease_s": NEVER_S})
+
+
+def missing_fence() -> None:
+    """A result is taken from whoever brings it."""
+    table = steps.steps
+    steps._FINISH = (
+        update(table)
+        .where(table.c.job_id == bindparam("b_job_id"), table.c.name == bindparam("b_name"))
+        .where(table.c.attempts >= bindparam("b_attempts"))
+        .values(status="done", result=bindparam("result"), lease_until=None, finished_at=bindparam("now"))
+    )
+
+
+def publish_before_commit() -> None:
+    """A message is sent before the step that it is about is committed."""
+    decide, start = coordinator.apply_decision, coordinator.Coordinator.__init__
+    dispatchers: list[Any] = []
+
+    def init(self: Any, database: Any, dispatcher: Any, *words: Any, **more: Any) -> None:
+        dispatchers.append(dispatcher)
+        start(self, database, dispatcher, *words, **more)
+
+    def apply(*words: Any, **more: Any) -> Any:
+        applied = decide(*words, **more)
+        if applied.messages:
+            dispatchers[0].publish(applied.messages)
+            time.sleep(BEFORE_COMMIT_S)
+        return type(applied)((), applied.cancelled, applied.result, applied.reply_to)
+
+    coordinator.Coordinator.__init__ = init
+    coordinator.apply_decision = apply
+
+
+def missing_unique_key() -> None:
+    """Idempotency keys are forgotten."""
+    accept = submit.accept_job
+
+    def forgetful(conn: Any, *, request: Any, **more: Any) -> Any:
+        return accept(conn, request=request.model_copy(update={"idempotency_key": None}), **more)
+
+    submit.accept_job = forgetful
+
+
+def sweeper_off() -> None:
+    """No sweeper does anything."""
+
+    async def rest(self: Any) -> None:
+        await asyncio.sleep(0)
+
+    sweeper.Sweeper.round = rest
+
+
+def cancel_ignored() -> None:
+    """Cancelling a job says yes and does nothing."""
+
+    async def agree(self: Any, job_id: str, *, reason: str = "") -> bool:
+        return True
+
+    coordinator.Coordinator.cancel = agree
+
+
+def streams_left_open() -> None:
+    """Nobody tells running work that it is no longer wanted."""
+    stop = leases.Work.stop
+    leases.Work.stop = lambda self, outcome: stop(self, outcome) if outcome == AttemptOutcome.released else None
+
+
+def tokens_forgotten() -> None:
+    """What a stopped attempt has used is not written down."""
+    drop = runner.drop_step
+    runner.drop_step = lambda *words, **more: drop(*words, **{**more, "call": None})
+
+
+def secret_logged() -> None:
+    """A process says which password it uses."""
+    print(f"connecting with {os.environ['CHAOS_SECRET']}", file=sys.stderr, flush=True)
+
+
+def attempts_unbounded() -> None:
+    """A step that kills its worker is started for ever."""
+    reclaim = sweeper.reclaim_lost
+    sweeper.reclaim_lost = lambda *words, **more: reclaim(*words, **{**more, "attempts_max": 1_000_000})
+
+
+def batch_line_twice() -> None:
+    """A batch forgets which of its lines have a job."""
+
+    def forget(conn: Any, batch_id: str, line: int, job_id: str) -> bool:
+        taken = text("UPDATE batch_requests SET job_id = :job WHERE batch_id = :batch AND line = :line")
+        conn.execute(taken, {"job": job_id, "batch": batch_id, "line": line})
+        return True
+
+    batch_run.note_submitted = forget
+
+
+PLANTS: dict[str, Callable[[], None]] = {
+    plant.__name__: plant
+    for plant in (
+        lease_for_ever,
+        missing_fence,
+        publish_before_commit,
+        missing_unique_key,
+        sweeper_off,
+        cancel_ignored,
+        streams_left_open,
+        tokens_forgotten,
+        secret_logged,
+        attempts_unbounded,
+        batch_line_twice,
+    )
+}
+"""By name."""
+
+
+if __name__ == "__main__":
+    PLANTS[sys.argv.pop(1)]()
+    main()
