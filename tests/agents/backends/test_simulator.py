@@ -67,6 +67,26 @@ async def test_the_openai_client_streams(client_of: Any) -> None:
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
 
 
+@pytest.mark.parametrize(("after", "sent"), [(None, None), (4, 4)])
+async def test_a_chunk_may_hold_several_tokens(client_of: Any, after: int | None, sent: int | None) -> None:
+    fault = None if after is None else Fault(FaultKind.no_end, after_tokens=after)
+    reply = Reply(text=REPLY.text, reasoning=REPLY.reasoning, fault=fault)
+    async with (
+        SimulatedServer(Script(reply), engine=SimulatedEngine(chunk_tokens=3)) as server,
+        client_of(server) as client,
+    ):
+        stream = await client.chat.completions.create(model="simulated", messages=MESSAGES, stream=True)
+        deltas = [chunk.choices[0].delta async for chunk in stream if chunk.choices]
+    told = ["".join(value or "" for value in (delta.content, delta.model_extra.get("reasoning"))) for delta in deltas]
+    whole = REPLY.reasoning + REPLY.text
+    assert whole.startswith("".join(told))
+    if sent is None:
+        assert "".join(told) == whole
+        assert len([piece for piece in told if piece]) < server.sent_tokens
+    else:
+        assert server.sent_tokens == sent
+
+
 async def test_the_openai_client_gets_a_plain_completion(client_of: Any) -> None:
     async with SimulatedServer(Script(REPLY)) as server, client_of(server) as client:
         done = await client.chat.completions.create(model="simulated", messages=MESSAGES, max_tokens=500)
