@@ -110,6 +110,7 @@ _RELEASE = (
         status="ready",
         due_at=bindparam("due_at"),
         ready_at=bindparam("now"),
+        published_at=bindparam("now"),  # whoever hands it back rings for it
         lease_until=None,
         released=steps.c.released + 1,
     )

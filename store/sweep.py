@@ -5,6 +5,7 @@ On PostgreSQL rows that another sweeper is working on are passed over; on SQLite
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
@@ -22,7 +23,9 @@ from .tables import UNFINISHED_SQL, jobs, steps
 
 __all__ = [
     "DeadLetter",
+    "DueStep",
     "Lost",
+    "any_unrung",
     "attached_jobs",
     "dead_letters",
     "due_jobs",
@@ -44,6 +47,17 @@ class Lost:
     attempt: int
     dead: bool
     """Whether it was the last one allowed: the step has failed, and its job needs a decision."""
+
+
+class DueStep(NamedTuple):
+    """A ready step that is due."""
+
+    queue: str
+    """Where its message goes."""
+    message: Envelope
+    """The message for its next attempt."""
+    rung: bool
+    """Whether a message for that attempt was sent before; False = its queue certainly holds none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,7 @@ _DEAD = (
         failure_code=DEAD_LETTER,
     )
 )
+_RUNG = steps.c.published_at >= steps.c.ready_at
 _DUE_STEPS = (
     select(
         steps.c.job_id,
@@ -103,6 +118,7 @@ _DUE_STEPS = (
         steps.c.priority,
         steps.c.attempts,
         steps.c.body,
+        func.coalesce(_RUNG, False).label("rung"),
         jobs.c.tenant,
         jobs.c.deadline_at,
         jobs.c.traceparent,
@@ -117,6 +133,9 @@ _DUE_STEPS = (
     .order_by(steps.c.priority, steps.c.due_at)
     .limit(bindparam("limit"))
     .with_for_update(of=steps, skip_locked=True)
+)
+_UNRUNG = select(1).where(
+    text("status = 'ready'"), steps.c.due_at <= bindparam("now"), func.coalesce(_RUNG, False).is_(False)
 )
 _PUBLISHED = (
     update(steps)
@@ -182,14 +201,14 @@ def reclaim_lost(conn: Connection, *, now: float, attempts_max: int, limit: int 
     return lost
 
 
-def due_steps(conn: Connection, *, now: float, limit: int = 500) -> list[tuple[str, Envelope]]:
-    """Return (queue, next message) of the ready steps that are due, the most urgent first.
+def due_steps(conn: Connection, *, now: float, limit: int = 500) -> list[DueStep]:
+    """Return the ready steps that are due, the most urgent first.
 
     Call `mark_published` in the same transaction and publish after its commit: should the publishing fail, they are due
     again later.
     """
     return [
-        (
+        DueStep(
             row.queue,
             Envelope(
                 job_id=row.job_id,
@@ -201,6 +220,7 @@ def due_steps(conn: Connection, *, now: float, limit: int = 500) -> list[tuple[s
                 traceparent=row.traceparent,
                 body=load_body(row.body),
             ),
+            bool(row.rung),
         )
         for row in conn.execute(_DUE_STEPS, {"now": now, "limit": limit})
     ]
@@ -211,6 +231,11 @@ def mark_published(conn: Connection, keys: Iterable[tuple[str, str]], *, now: fl
     rows = [{"b_job_id": job_id, "b_name": name, "now": now, "due_at": due_at} for job_id, name in keys]
     if rows:
         conn.execute(_PUBLISHED, rows)
+
+
+def any_unrung(conn: Connection, *, now: float) -> bool:
+    """Whether a step is due whose message was never sent: taken back from a lost worker, or to be tried again."""
+    return conn.execute(_UNRUNG.limit(1), {"now": now}).first() is not None
 
 
 def ready_counts(conn: Connection) -> dict[str, int]:

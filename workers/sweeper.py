@@ -15,7 +15,7 @@ from ..schemas.errors import StoreError
 from ..schemas.messages import Envelope
 from ..schemas.settings import Settings
 from ..store.jobs import unreplied
-from ..store.sweep import attached_jobs, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
+from ..store.sweep import any_unrung, attached_jobs, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
 from .coordinator import Coordinator
 from .counters import counters
 from .outage import DATABASE, REDIS, outage_of
@@ -102,19 +102,26 @@ class Sweeper:
             await self._coordinator.reply(job_id, reply_to, result)
 
     async def _ring(self) -> None:
-        """Ring again for due steps of every queue that holds fewer messages than there are steps ready for it."""
-        ready = await self._database.read(ready_counts)
+        """Ring for due steps that nobody has rung for, and again for those of every queue that holds too few messages.
+
+        A queue should hold as many as there are steps ready for it; which of them is missing cannot be seen. Steps that
+        were taken back from a lost worker do not have to wait until the queue has run short.
+        """
+        now = time.time()
+        ready, unrung = await self._database.read(
+            lambda connection: (ready_counts(connection), any_unrung(connection, now=now))
+        )
         missing = {queue: count - await self._waiting(queue) for queue, count in ready.items()}
-        if not any(count > 0 for count in missing.values()):
+        if not unrung and not any(count > 0 for count in missing.values()):
             return
 
         def take(connection: Connection) -> list[Envelope]:
             now = time.time()
             taken: list[Envelope] = []
-            for queue, message in due_steps(connection, now=now):
-                if missing.get(queue, 0) > 0:
-                    missing[queue] -= 1
-                    taken.append(message)
+            for step in sorted(due_steps(connection, now=now), key=lambda step: step.rung):
+                if not step.rung or missing.get(step.queue, 0) > 0:
+                    missing[step.queue] = missing.get(step.queue, 0) - 1
+                    taken.append(step.message)
             keys = [(message.job_id, message.step) for message in taken]
             mark_published(connection, keys, now=now, due_at=now + REPUBLISH_S)
             return taken

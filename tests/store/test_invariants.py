@@ -96,7 +96,7 @@ class World:
     def _sweep(self, conn: Any) -> None:
         now = self.story.now
         reclaim_lost(conn, now=now, attempts_max=ATTEMPTS_MAX)
-        due = [message for _, message in due_steps(conn, now=now) if message.job_id == self.job_id]
+        due = [step.message for step in due_steps(conn, now=now) if step.message.job_id == self.job_id]
         keys = [(message.job_id, message.step) for message in due]
         mark_published(conn, keys, now=now, due_at=now + PUBLISH_GRACE_S)
         self.mailbox += due

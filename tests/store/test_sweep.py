@@ -12,8 +12,16 @@ from k2think.schemas.policy import Priority
 from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome
 from k2think.store.jobs import job_trace, load_job
-from k2think.store.steps import PUBLISH_GRACE_S, fail_step, finish_step, heartbeat
-from k2think.store.sweep import dead_letters, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
+from k2think.store.steps import PUBLISH_GRACE_S, drop_step, fail_step, finish_step, heartbeat
+from k2think.store.sweep import (
+    any_unrung,
+    dead_letters,
+    due_jobs,
+    due_steps,
+    mark_published,
+    ready_counts,
+    reclaim_lost,
+)
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
 
@@ -27,9 +35,9 @@ def publish_due(story: Any, limit: int = 500) -> list[Any]:
 
     def operation(conn: Any) -> list[Any]:
         due = due_steps(conn, now=story.now, limit=limit)
-        keys = [(message.job_id, message.step) for _, message in due]
+        keys = [(step.message.job_id, step.message.step) for step in due]
         mark_published(conn, keys, now=story.now, due_at=story.now + PUBLISH_GRACE_S)
-        return due
+        return [(step.queue, step.message) for step in due]
 
     return story.database.run_sync(operation)
 
@@ -120,6 +128,35 @@ def test_a_lost_step_is_ready_again_until_it_is_dead(story: Any) -> None:
     )  # fmt: skip
     assert "started 3 times" in letter.failure.message
     assert "victim-3" in letter.failure.message
+
+
+def test_it_is_known_which_steps_nobody_has_rung_for(story: Any) -> None:
+    """Given a queue whose length hides it, then a step taken back from a lost worker is still seen to have no message."""
+
+    def unrung() -> bool:
+        return bool(story.database.read_sync(lambda conn: any_unrung(conn, now=story.now)))
+
+    def rung() -> dict[str, bool]:
+        found = story.database.run_sync(lambda conn: due_steps(conn, now=story.now))
+        return {step.message.job_id: step.rung for step in found}
+
+    lost, waiting, handed_back = story.accept(), story.accept(), story.accept()
+    claim = story.claimed(handed_back)
+    story.database.run_sync(
+        lambda conn: drop_step(conn, claim, outcome=AttemptOutcome.released, call=None, now=story.now)
+    )
+    assert rung() == {handed_back.job_id: True}, "its worker rings for it"
+    story.claimed(lost, worker="victim")
+    story.now += 16
+    assert not unrung()
+    reclaim(story)
+
+    assert unrung()
+    assert rung() == {lost.job_id: False, waiting.job_id: True, handed_back.job_id: True}
+    publish_due(story)
+    assert not unrung()
+    story.now += PUBLISH_GRACE_S
+    assert rung() == {lost.job_id: True, waiting.job_id: True, handed_back.job_id: True}
 
 
 def test_an_ordinary_failure_is_no_dead_letter(story: Any) -> None:

@@ -63,7 +63,7 @@ class SqlBooks:
         reclaim_lost(self.connection, now=now, attempts_max=ATTEMPTS_MAX)
         for _job_id in due_jobs(self.connection, now=now):
             messages += self._advance(now)
-        due = [message for _queue, message in due_steps(self.connection, now=now)]
+        due = [step.message for step in due_steps(self.connection, now=now)]
         mark_published(self.connection, [(item.job_id, item.step) for item in due], now=now, due_at=now + 5)
         return messages + due
 
