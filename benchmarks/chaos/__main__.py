@@ -10,6 +10,7 @@ Prints one JSON object; the exit code is 1 when a promise was broken. The same s
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import shutil
@@ -218,6 +219,8 @@ def main() -> int:
     """Entry point."""
     options = _options()
     signal.signal(signal.SIGTERM, _interrupted)
+    # Broken connections are what this is about: the simulated server need not tell of each.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     for name in [name for name in os.environ if name.startswith(("K2THINK_", "CEREBRAS_"))]:
         del os.environ[name]
     if options.self_test is not None:

@@ -263,17 +263,19 @@ async def inject(stack: Stack, names: list[str], *, every_s: float, chance: rand
 
 
 async def _note_restart(stack: Stack, fault: Injected) -> None:
-    """Note when the gateway listens again."""
+    """Note when another gateway than the killed one listens."""
     host, _, port = stack.url.removeprefix("http://").partition(":")
     while True:
+        await asyncio.sleep(POLL_S)
+        if stack.pid("gateway") in (None, fault.pid):
+            continue
         try:
             _reader, writer = await asyncio.open_connection(host, int(port))
         except OSError:
-            await asyncio.sleep(POLL_S)
-        else:
-            writer.close()
-            fault.recovery_s = time.time() - fault.began
-            return
+            continue
+        writer.close()
+        fault.recovery_s = time.time() - fault.began
+        return
 
 
 async def kill_for_poison(stack: Stack) -> None:

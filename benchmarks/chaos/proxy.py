@@ -89,14 +89,15 @@ class Proxy:
             while piece := await reader.read(READ_BYTES):
                 if self.latency_s:
                     await asyncio.sleep(self.latency_s)
-                for _ in range(SLICES_MAX if self.slice_bytes else 0):
-                    if len(piece) <= self.slice_bytes:
+                size = self.slice_bytes
+                for _ in range(SLICES_MAX if size else 0):
+                    if len(piece) <= size:
                         break
                     await self._flowing.wait()
-                    writer.write(piece[: self.slice_bytes])
+                    writer.write(piece[:size])
+                    piece = piece[size:]
                     await writer.drain()
                     await asyncio.sleep(0)
-                    piece = piece[self.slice_bytes :]
                 await self._flowing.wait()
                 writer.write(piece)
                 await writer.drain()
