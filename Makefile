@@ -26,7 +26,7 @@ demo: $(DEMO)  ## Solve a problem on this machine with nothing configured (PROBL
 install: $(DEV)  ## Make .venv and install k2think into it, editable, with everything for its development
 
 test: $(DEV)  ## Run the tests (ARGS="tests/grading -k fraction" for some of them)
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: format-check lint types layers test  ## Everything that must hold before a commit
 
