@@ -4,7 +4,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from ..schemas.settings import Settings
-from .queues import PRIORITY_STEPS, broker_url, result_backend_url
+from .queues import INTAKE, PRIORITY_STEPS, broker_url, result_backend_url
 
 VISIBILITY_TIMEOUT_S = 300
 """When the broker returns what was fetched but never acknowledged. Recovery is the lease's; this only tidies up."""
@@ -44,6 +44,9 @@ def create_app(settings: Settings, *, queues: list[str]) -> Celery:
         broker_connection_max_retries=None,
         broker_pool_limit=4,
         broker_transport_options={
+            # Keeping what is fetched and not yet acknowledged in Redis, too, costs half of a hop. Steps need it not: what a
+            # dead worker had fetched is rung for again by the sweeper, long before the broker would return it.
+            "ack_emulation": INTAKE in queues,
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "priority_steps": PRIORITY_STEPS,
             "queue_order_strategy": "round_robin",
