@@ -11,7 +11,6 @@ import contextlib
 import heapq
 import itertools
 import os
-import socket
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -96,27 +95,11 @@ class TaskPool(BasePool):
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
 
     @property
     def num_processes(self) -> int:
         """What Celery multiplies to its prefetch count: the window of messages fetched ahead."""
         return max(2, min(INTAKE_WINDOW_MAX, self._limit // 4))
-
-    def register_with_event_loop(self, loop: Any) -> None:
-        """Let this pool's thread wake Celery's loop: acknowledgements are written there, and it may be asleep."""
-        loop.add_reader(self._wake_read.fileno(), self._drain_wakes)
-
-    def _drain_wakes(self, *_: Any) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._wake_read.recv(4096):
-                pass
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._wake_write.send(b"\0")
 
     def on_start(self) -> None:
         started = threading.Event()
@@ -157,7 +140,6 @@ class TaskPool(BasePool):
         def acknowledge() -> None:
             if accept_callback is not None:
                 accept_callback(number, time.monotonic())
-                self._wake()
 
         def decode() -> Any:
             return loads(body, content_type, content_encoding, accept={"application/json"}) if content_type else body
