@@ -31,7 +31,7 @@ class Operations:
         return await asyncio.to_thread(render, reading)
 
 
-def operations_of(request: Request, services: TheServices) -> Operations:
+async def operations_of(request: Request, services: TheServices) -> Operations:
     """Return the one of this application (a FastAPI dependency)."""
     if not hasattr(request.app.state, "operations"):
         request.app.state.operations = Operations(services)
