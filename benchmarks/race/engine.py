@@ -5,6 +5,7 @@ POST /begin starts a round with fresh problems, GET /ledger says what it cost th
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import time
@@ -70,4 +71,6 @@ async def serve(options: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # A stream that its client broke off is a line of the ledger, not an error.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     asyncio.run(serve(json.loads(sys.argv[1])))
