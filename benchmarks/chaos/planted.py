@@ -1,4 +1,4 @@
-"""Ten planted faults: `python planted.py NAME worker all` is `k2think worker all` with one promise broken.
+"""Planted faults: `python planted.py NAME worker all` is `k2think worker all` with one promise broken.
 
 Only the harness starts its children through this file, to see whether it notices; nothing in the package knows of it.
 """
@@ -12,13 +12,18 @@ from typing import Any
 
 from k2think.cli.app import main
 from k2think.gateway.batches import run as batch_run
+from k2think.gateway.jobs import endpoints as job_endpoints
+from k2think.schemas.errors import NotFound
+from k2think.schemas.ids import uuid7
+from k2think.schemas.job_objects import JobObject
+from k2think.schemas.jobs import JobStatus
 from k2think.schemas.trace import AttemptOutcome
 from k2think.store import steps
 from k2think.workers import coordinator, leases, runner, submit, sweeper
 from sqlalchemy import bindparam, text, update
 
 NEVER_S = 1e9
-BEFORE_COMMIT_S = 0.05
+BEFORE_COMMIT_S = 1.0
 
 
 def lease_for_ever() -> None:
@@ -39,24 +44,31 @@ def missing_fence() -> None:
     )
 
 
-def publish_before_commit() -> None:
-    """A message is sent before the step that it is about is committed."""
-    decide, start = coordinator.apply_decision, coordinator.Coordinator.__init__
-    dispatchers: list[Any] = []
+def answer_before_commit() -> None:
+    """A job is said to be accepted a second before it is committed."""
+    look = job_endpoints.job_object
+    told: dict[str, JobObject] = {}
+    under_way: set[asyncio.Task[Any]] = set()
 
-    def init(self: Any, database: Any, dispatcher: Any, *words: Any, **more: Any) -> None:
-        dispatchers.append(dispatcher)
-        start(self, database, dispatcher, *words, **more)
+    async def tell(services: Any, caller: Any, request: Any, note: Any, *, notify: bool = False) -> str:
+        job_id = uuid7()
+        told[job_id] = JobObject(id=job_id, status=JobStatus.queued, created_at=time.time(), problem="")
 
-    def apply(*words: Any, **more: Any) -> Any:
-        applied = decide(*words, **more)
-        if applied.messages:
-            dispatchers[0].publish(applied.messages)
-            time.sleep(BEFORE_COMMIT_S)
-        return type(applied)((), applied.cancelled, applied.result, applied.reply_to)
+        async def commit() -> None:
+            await asyncio.sleep(BEFORE_COMMIT_S)
+            await services.submitter.submit(request, tenant=caller.tenant, job_id=job_id, door=note, notify=notify)
 
-    coordinator.Coordinator.__init__ = init
-    coordinator.apply_decision = apply
+        under_way.add(asyncio.create_task(commit()))
+        return job_id
+
+    def guess(conn: Any, job_id: str, **more: Any) -> JobObject:
+        try:
+            return look(conn, job_id, **more)
+        except NotFound:
+            return told[job_id]
+
+    job_endpoints.submit_noted = tell
+    job_endpoints.job_object = guess
 
 
 def missing_unique_key() -> None:
@@ -126,7 +138,7 @@ PLANTS: dict[str, Callable[[], None]] = {
     for plant in (
         lease_for_ever,
         missing_fence,
-        publish_before_commit,
+        answer_before_commit,
         missing_unique_key,
         sweeper_off,
         cancel_ignored,

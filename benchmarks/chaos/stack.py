@@ -8,7 +8,6 @@ import random
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -58,21 +57,25 @@ class Redis:
         self._folder = folder
         self.socket = folder / "redis.sock"
         self.password = secrets.token_hex(12)
-        self.process: subprocess.Popen[bytes] | None = None
+        command = [find_binary(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder)]
+        command += ["--requirepass", self.password, "--save", "", "--maxmemory-policy", "noeviction"]
+        command += ["--appendonly", "yes", "--appendfsync", "everysec"]
+        self._child = Child("redis", command, output=folder / "redis.log")
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None = it does not run."""
+        return self._child.pid if self._child.exit_code() is None else None
 
     async def start(self) -> None:
         """Start it and wait until it answers."""
-        with (self._folder / "redis.log").open("ab") as log:
-            command = [find_binary(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder)]
-            command += ["--requirepass", self.password, "--save", "", "--maxmemory-policy", "noeviction"]
-            command += ["--appendonly", "yes", "--appendfsync", "everysec"]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._child.start()
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
                 await self.call("PING")
             except (redis.RedisError, OSError):
-                if time.monotonic() > deadline or self.process.poll() is not None:
+                if time.monotonic() > deadline or self._child.exit_code() is not None:
                     raise
                 await asyncio.sleep(0.02)
             else:
@@ -80,10 +83,9 @@ class Redis:
 
     def kill(self, *, lose: bool = False) -> None:
         """SIGKILL; with `lose` its AOF goes, too."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        if self._child.process is not None:
+            self._child.process.kill()
+            self._child.process.wait()
         if lose:
             for path in self._folder.glob("appendonly*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -262,8 +264,8 @@ class Stack:
                 pid = self.pid(role)
                 if pid is not None:
                     self._note_memory(role, pid)
-            if self.redis.process is not None:
-                self._note_memory("redis", self.redis.process.pid)
+            if self.redis.pid is not None:
+                self._note_memory("redis", self.redis.pid)
             await asyncio.sleep(SAMPLE_S)
 
     def _note_memory(self, name: str, pid: int) -> None:
