@@ -34,6 +34,8 @@ from race.figures import Tally, ratios, rounded, table  # noqa: E402
 from race.stack import Stack, running_stack  # noqa: E402
 
 IDEAL = "ideal"
+WARM_UP_JOBS = 32
+"""Jobs that every runner does first, for nothing: engines are loaded and connections made by them."""
 SETTLE_S = 15.0
 """Longest wait for streams that were cancelled to be closed, after a round."""
 EXAM = Exam(right=0.75, judged=0.8, tokens=200.0, spread=0.5, tail=0.0)
@@ -113,7 +115,7 @@ def race(
         tallies = {name: Tally() for name in runners}
         ideal = "ideal" if plain else "ideal_streaming"
         for name in runners:
-            _round(ideal, stacks.get(name), url, ledger_url, jobs=at_once, at_once=at_once, seed=seed - 1)
+            _round(ideal, stacks.get(name), url, ledger_url, jobs=WARM_UP_JOBS, at_once=WARM_UP_JOBS, seed=seed - 1)
         for number in range(rounds):
             for name in runners:
                 took = _round(ideal, stacks.get(name), url, ledger_url, jobs=jobs, at_once=at_once, seed=seed + number)
