@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
 
-from faults import Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
+from faults import OUTAGE_S, Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
 from invariants import Verdict, check, note_recovery, read_rows  # noqa: E402
 from k2think.schemas.messages import AgentKind  # noqa: E402
 from k2think.workers.queues import list_keys  # noqa: E402
@@ -67,7 +67,7 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
     chance = random.Random(f"faults/{options.seed}")
     names: list[str] = options.only or draw(list(faults_for(stack)), options.faults, chance)
-    seconds = max(options.jobs * options.pause, 1.2 * options.every * len(names), 2.0)
+    seconds = max(options.jobs * options.pause, (options.every + OUTAGE_S) * len(names), 2.0)
     load = Load(
         jobs=options.jobs,
         killers=options.killers,

@@ -133,7 +133,9 @@ async def _postgresql_restart(stack: Stack, chance: random.Random) -> None:
 
 async def _sqlite_locked(stack: Stack, chance: random.Random) -> None:
     """Another process holds the write lock."""
-    other = sqlite3.connect(stack.database_url.removeprefix("sqlite:///"), isolation_level=None, timeout=30)
+    other = sqlite3.connect(
+        stack.database_url.removeprefix("sqlite:///"), isolation_level=None, timeout=30, check_same_thread=False
+    )
     try:
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
         await asyncio.sleep(OUTAGE_S)
