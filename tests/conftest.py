@@ -27,14 +27,15 @@ POLL_S = 0.02
 UNPRIVILEGED_USER = "nobody"
 
 
-LONGEST_FIRST = ("workers", "cli", "client", "gateway", "training")
-"""Folders whose files run whole stacks: begun last, one of them would keep the others waiting at the end."""
+LONGEST_FIRST = ("test_batches_survival.py", "test_chaos.py", "workers", "cli", "client", "gateway", "training")
+"""Files and folders that run whole stacks: begun last, one of them would keep the others waiting at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take long first; within a file nothing changes."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
+    last = len(places)
+    items.sort(key=lambda item: places.get(item.path.name, places.get(item.path.parent.name, last)))
 
 
 def pytest_xdist_auto_num_workers() -> int:
