@@ -117,7 +117,7 @@ def race(
         for name in runners:
             _round(ideal, stacks.get(name), url, ledger_url, jobs=WARM_UP_JOBS, at_once=WARM_UP_JOBS, seed=seed - 1)
         for number in range(rounds):
-            for name in runners:
+            for name in runners if number % 2 == 0 else reversed(runners):
                 took = _round(ideal, stacks.get(name), url, ledger_url, jobs=jobs, at_once=at_once, seed=seed + number)
                 tallies[name].add(*took)
         for name, stack in stacks.items():
