@@ -15,7 +15,7 @@ DEMO := $(VENV)/.embedded-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format format-check lint types layers hooks image clean
+.PHONY: help install demo test test-all check format format-check lint types layers hooks image clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +27,9 @@ install: $(DEV)  ## Make .venv and install k2think into it, editable, with every
 
 test: $(DEV)  ## Run the tests (ARGS="tests/grading -k fraction" for some of them)
 	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-all: $(DEV)  ## Run also the tests that take minutes each
+	@$(BIN)/pytest --all -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: format-check lint types layers test  ## Everything that must hold before a commit
 

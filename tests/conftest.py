@@ -31,11 +31,42 @@ LONGEST_FIRST = ("test_batches_survival.py", "test_chaos.py", "workers", "cli", 
 """Files and folders that run whole stacks: begun last, one of them would keep the others waiting at the end."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take long first; within a file nothing changes."""
+ONLY_WITH_ALL = {
+    "test_api_docs.py": "every example of docs/api.md",
+    "test_chaos.py": "the chaos harness in short, and one planted fault",
+    "test_chat_any_body.py": "hundreds of made-up bodies",
+    "test_chat_many_gateways.py": "a second gateway goes on where the first was killed",
+    "test_chat_tenants.py": "limits and keys at the chat door",
+    "test_docs.py": "every example of docs/client.md",
+    "test_failures.py": "the client against servers that fail in many ways",
+    "test_telemetry.py": "three stacks with a collector",
+    "test_tenants.py::cli": "forty processes of the command line",
+    "test_ui_reading.py": "axe-core over all kinds of pages",
+    "test_batches_survival.py[postgresql]": "two thousand lines under SIGKILL once more, on the other database",
+}
+"""What takes minutes and whose main points others test: run by `make test-all`, and when a file is named."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--all`."""
+    parser.addoption("--all", action="store_true", help="Run the tests that take long, too.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes, and put the files that take long first; within a file nothing changes."""
+    if not config.getoption("--all"):
+        named = {Path(argument.partition("::")[0]).name for argument in config.args}
+        left_out = [item for item in items if item.path.name not in named and _takes_minutes(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     last = len(places)
     items.sort(key=lambda item: places.get(item.path.name, places.get(item.path.parent.name, last)))
+
+
+def _takes_minutes(item: pytest.Item) -> bool:
+    file, folder, _, parameters = item.path.name, item.path.parent.name, *item.name.partition("[")[1:]
+    return bool({file, f"{file}::{folder}", f"{file}[{parameters}"} & ONLY_WITH_ALL.keys())
 
 
 def pytest_xdist_auto_num_workers() -> int:
