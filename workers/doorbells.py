@@ -19,6 +19,7 @@ POLL_S = 0.5
 """Seconds between two looks while Redis is away."""
 POLL_CONNECTED_S = 2.0
 """Seconds between two looks while bells can be heard: a sender may have lost Redis all the same."""
+CANCEL_AGAIN_S = 0.1
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_S = 0.1
 _OWN_CHANNEL = "k2think.bells"
@@ -101,8 +102,10 @@ class Doorbells:
             self._users -= 1
             if not self._users:
                 listener, self._listener = self._listener, None
-                listener.cancel()
-                await asyncio.gather(listener, return_exceptions=True)
+                # Once is not always enough: a cancellation can get lost while the client connects.
+                while not listener.done():
+                    listener.cancel()
+                    await asyncio.wait((listener,), timeout=CANCEL_AGAIN_S)
 
     async def _tell(self, command: str, name: str) -> None:
         """Send a command; when that fails, the listener subscribes to everything anew."""
