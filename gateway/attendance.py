@@ -20,8 +20,8 @@ from ..schemas.doors import DoorNote
 from ..schemas.errors import IdempotencyConflict, K2ThinkError, NotFound
 from ..schemas.jobs import SolveRequest
 from ..store.door_jobs import door_note
+from ..workers.ending import end_tasks
 from .access import Caller
-from .ending import end_tasks
 from .services import Services
 
 CANCEL_TIMEOUT_S = 5.0

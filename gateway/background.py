@@ -11,7 +11,6 @@ from .services import Services
 
 TASKS: tuple[Callable[[Services], Awaitable[None]], ...] = (keep_presence, run_batches, keep_files)
 """Each runs until it is cancelled, and survives a database or Redis that is away."""
-
 LEAVE_S = 5.0
 """Seconds in which the tasks of a stopping process give back what they hold; what hangs is left behind."""
 

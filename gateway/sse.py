@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from .ending import end_tasks
+from ..workers.ending import end_tasks
 
 KEEPALIVE = b": keepalive\n\n"
 _END = object()

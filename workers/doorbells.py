@@ -13,13 +13,13 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from .ending import end_tasks
 from .queues import ENDED_NOTICE, client_url, job_channel
 
 POLL_S = 0.5
 """Seconds between two looks while Redis is away."""
 POLL_CONNECTED_S = 2.0
 """Seconds between two looks while bells can be heard: a sender may have lost Redis all the same."""
-CANCEL_AGAIN_S = 0.1
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_S = 0.1
 _OWN_CHANNEL = "k2think.bells"
@@ -102,10 +102,7 @@ class Doorbells:
             self._users -= 1
             if not self._users:
                 listener, self._listener = self._listener, None
-                # Once is not always enough: a cancellation can get lost while the client connects.
-                while not listener.done():
-                    listener.cancel()
-                    await asyncio.wait((listener,), timeout=CANCEL_AGAIN_S)
+                await end_tasks(listener)
 
     async def _tell(self, command: str, name: str) -> None:
         """Send a command; when that fails, the listener subscribes to everything anew."""
@@ -131,7 +128,8 @@ class Doorbells:
             except (redis.RedisError, OSError):
                 pass
             finally:
-                self._channel = None
+                if self._channel is channel:  # another listener may have begun while this one ends
+                    self._channel = None
                 self._tried.set()
                 with contextlib.suppress(redis.RedisError, OSError):
                     await channel.aclose()

@@ -12,8 +12,8 @@ import structlog
 from ...schemas.chat_answers import chat_chunk, chat_usage, is_completion, refusal_text
 from ...schemas.errors import K2ThinkError
 from ...schemas.jobs import SolveRequest, SolveResult
+from ...workers.ending import end_tasks
 from ..attendance import Attendance
-from ..ending import end_tasks
 from ..errors import answer_of, error_object
 from ..models import error_of
 from ..narration import Told, narrate

@@ -21,36 +21,23 @@ from k2think.store.keys import revoke_key
 if TYPE_CHECKING:
     from conftest import RedisServer
 
+    from .conftest import StartGateway
+
 PROBLEM: dict[str, Any] = {"problem": "What is 347 + 58?"}
 NOTICE_MARGIN_S = 3.0
 """On top of NOTICED_S, for a machine that is busy."""
 
 
 @pytest.fixture(scope="module")
-def redis_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from conftest import RedisServer
-
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    try:
-        yield server.url
-    finally:
-        server.kill()
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory, redis_of_module: str) -> Iterator[RunningGateway]:
+def locked(start_gateway: StartGateway) -> RunningGateway:
     """A gateway whose database has keys; each test makes its own."""
-    gateway = RunningGateway(tmp_path_factory.mktemp("locked"), redis_of_module)
-    gateway.key("first")
-    with gateway:
-        yield gateway
+    return start_gateway()
 
 
 @pytest.fixture(scope="module")
-def keyless(tmp_path_factory: pytest.TempPathFactory, redis_of_module: str) -> Iterator[RunningGateway]:
+def keyless(start_gateway: StartGateway) -> RunningGateway:
     """A gateway on loopback whose database has never had a key."""
-    with RunningGateway(tmp_path_factory.mktemp("keyless"), redis_of_module) as gateway:
-        yield gateway
+    return start_gateway(keyless=True)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,6 +19,9 @@ from k2think.gateway.protocol import HEAD_BYTES_MAX
 from k2think.schemas.errors import InvalidRequest
 from starlette.exceptions import HTTPException
 
+if TYPE_CHECKING:
+    from .conftest import StartGateway
+
 BYTES_MAX = 100_000
 PROBLEM: dict[str, Any] = {"problem": "What is 347 + 58?"}
 CREATES = ("/v1/jobs", "/v1/chat/completions", "/v1/responses", "/v1/batches")
@@ -26,16 +29,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    from conftest import RedisServer
-
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    folder = tmp_path_factory.mktemp("gateway")
-    try:
-        with RunningGateway(folder, server.url, K2THINK_GATEWAY__BODY_BYTES_MAX=str(BYTES_MAX)) as running:
-            yield running
-    finally:
-        server.kill()
+def gateway(start_gateway: StartGateway) -> RunningGateway:
+    return start_gateway(keyless=True, K2THINK_GATEWAY__BODY_BYTES_MAX=str(BYTES_MAX))
 
 
 @pytest.fixture

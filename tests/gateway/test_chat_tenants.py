@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
@@ -14,27 +13,17 @@ from k2think.store.tables import jobs
 from openai import OpenAI
 from sqlalchemy import func, select
 
+if TYPE_CHECKING:
+    from .conftest import StartGateway
+
 ASK: list[Any] = [{"role": "user", "content": "What is 347 + 58?"}]
 TIMEOUT_S = 30.0
 ENDS_WITHIN_S = 2.0
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    from conftest import RedisServer
-
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    try:
-        with RunningGateway(tmp_path_factory.mktemp("gateway"), server.url) as running:
-            running.key("first")
-            yield running
-    finally:
-        server.kill()
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{uuid.uuid4().hex[:12]}"
+def gateway(start_gateway: StartGateway) -> RunningGateway:
+    return start_gateway()
 
 
 @pytest.fixture

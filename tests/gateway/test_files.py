@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -20,6 +20,9 @@ from k2think.store.door_tables import files
 from k2think.store.files import new_file_id
 from sqlalchemy import update
 
+if TYPE_CHECKING:
+    from .conftest import StartGateway
+
 FILE_BYTES_MAX = 30_000_000
 MEMORY_GROWTH_MAX = 20_000_000
 """Bytes by which the gateway's memory may grow while a larger file goes through it."""
@@ -27,23 +30,9 @@ UPLOAD: dict[str, Any] = {"data": {"purpose": "batch"}}
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+def gateway(start_gateway: StartGateway) -> RunningGateway:
     """A gateway that takes smaller files."""
-    from conftest import RedisServer
-
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    try:
-        folder = tmp_path_factory.mktemp("gateway")
-        with RunningGateway(folder, server.url, K2THINK_GATEWAY__FILE_BYTES_MAX=str(FILE_BYTES_MAX)) as running:
-            running.key("first")
-            yield running
-    finally:
-        server.kill()
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{uuid.uuid4().hex[:12]}"
+    return start_gateway(K2THINK_GATEWAY__FILE_BYTES_MAX=str(FILE_BYTES_MAX))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -23,28 +23,18 @@ from k2think.store.tables import jobs
 from k2think.workers.submit import FULL_REMEMBERED_S
 from sqlalchemy import func, select, update
 
+if TYPE_CHECKING:
+    from .conftest import StartGateway
+
 PROBLEM: dict[str, Any] = {"problem": "What is 347 + 58?"}
 FULL_ANSWER_S = 0.1
 """Within which a full queue is told."""
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+def gateway(start_gateway: StartGateway) -> RunningGateway:
     """A gateway without workers: what it accepts stays unfinished."""
-    from conftest import RedisServer
-
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    try:
-        with RunningGateway(tmp_path_factory.mktemp("gateway"), server.url) as running:
-            running.key("first")
-            yield running
-    finally:
-        server.kill()
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"t-{uuid.uuid4().hex[:12]}"
+    return start_gateway()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ AGAIN_S = 0.1
 async def end_tasks(*tasks: "asyncio.Future[Any]") -> None:
     """Cancel tasks until they have ended.
 
-    Once is not always enough: a watcher of a job that was cancelled while it connected to Redis was seen to go on.
+    Once is not always enough: a cancellation can get lost while a client connects to Redis.
     """
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
