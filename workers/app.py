@@ -42,6 +42,7 @@ def create_app(settings: Settings, *, queues: list[str]) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_channel_error_retry=True,  # Redis answers, but refuses to write: a replica, or one without memory
         broker_pool_limit=4,
         broker_transport_options={
             # Keeping what is fetched and not yet acknowledged in Redis, too, costs half of a hop. Steps need it not: what a

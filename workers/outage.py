@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import TypeVar
@@ -15,6 +16,9 @@ REDIS = "redis"
 REPLIES = "result backend"
 WAIT_FIRST_S = 0.1
 WAIT_MAX_S = 2.0
+BACK_AFTER_S = 8.0
+"""A service counts as back when nobody has missed it for so long. One that does half of what it should, such as a Redis
+that only reads, fails some callers and serves others: they shall not take turns in the log."""
 T = TypeVar("T")
 log = structlog.stdlib.get_logger(__name__)
 
@@ -25,19 +29,21 @@ class Outage:
     def __init__(self, service: str) -> None:
         self.service = service
         self._lost = False
+        self._since = self._last = 0.0
 
     def lost(self, reason: BaseException) -> None:
         """Note that a call failed."""
+        self._last = time.monotonic()
         if not self._lost:
-            self._lost = True
+            self._lost, self._since = True, self._last
             hint = "waiting; work goes on by itself when it is back"
             log.warning("service_unavailable", service=self.service, reason=str(reason), hint=hint)
 
     def back(self) -> None:
         """Note that a call succeeded."""
-        if self._lost:
+        if self._lost and time.monotonic() - self._last >= BACK_AFTER_S:
             self._lost = False
-            log.info("service_back", service=self.service)
+            log.info("service_back", service=self.service, away_s=round(self._last - self._since, 1))
 
 
 @cache
