@@ -64,14 +64,16 @@ class Database:
         else:
             self._runner = PostgresqlRunner(parsed)
 
-    async def run(self, operation: Callable[[Connection], T]) -> T:
+    async def run(self, operation: Callable[[Connection], T], *, urgent: bool = False) -> T:
         """Run the operation in a transaction and return its result once that is committed.
+
+        `urgent`: it does not queue behind what is not. For what is short and must not be late, such as a heartbeat.
 
         Raises StoreUnavailable, StoreFull, SchemaMismatch or StoreError for the database's errors, and whatever the
         operation itself raised; in each case nothing of it has happened. (After StoreUnavailable in the very moment of
         a PostgreSQL commit it may have; that is why every operation of the store can be repeated.)
         """
-        return await asyncio.wrap_future(self._runner.submit(operation))
+        return await asyncio.wrap_future(self._runner.submit(operation, urgent=urgent))
 
     def run_sync(self, operation: Callable[[Connection], T]) -> T:
         """As `run`, for callers without an event loop; not to be called from within an operation."""

@@ -29,11 +29,14 @@ _PG_CONNECTION_ERRORS = ("OperationalError", "ConnectionTimeout", "InterfaceErro
 UPGRADE_HINT = "run `k2think db upgrade` (with the newest k2think that uses this database)"
 
 
-def translate(exc: Exception, *, place: str, secret: str | None = None) -> Exception:
+def translate(exc: BaseException, *, place: str, secret: str | None = None) -> Exception:
     """Return our error for an error of SQLAlchemy or a driver; other exceptions come back unchanged.
 
-    `place` names the database in messages (without password); `secret` is struck out of the driver's words.
+    `place` names the database in messages (without password); `secret` is struck out of the driver's words. What is no
+    Exception (a panic of a native library, a SystemExit) becomes one: it is for the caller, not for the store's thread.
     """
+    if not isinstance(exc, Exception):
+        return RuntimeError(f"an operation of the store was ended by {type(exc).__name__}: {exc}")
     if isinstance(exc, K2ThinkError) or not (isinstance(exc, SQLAlchemyError) or _is_driver_error(exc)):
         return exc
     original: Any = exc.orig if isinstance(exc, DBAPIError) and exc.orig is not None else exc
@@ -50,24 +53,24 @@ def translate(exc: Exception, *, place: str, secret: str | None = None) -> Excep
     return StoreError(f"the database {place} failed: {words}")
 
 
-def must_retry(exc: Exception) -> bool:
+def must_retry(exc: BaseException) -> bool:
     """Whether the transaction lost against another one (deadlock, serialization) and is worth running again."""
     return getattr(getattr(exc, "orig", None), "sqlstate", None) in _PG_RETRY
 
 
-def connection_gone(exc: Exception) -> bool:
+def connection_gone(exc: BaseException) -> bool:
     """Whether the connection that raised it is of no further use."""
     original = getattr(exc, "orig", exc)
     name = getattr(original, "sqlite_errorname", None) or ""
     return _lost(exc) or name.startswith(_SQLITE_GONE)
 
 
-def sqlite_busy(exc: Exception) -> bool:
+def sqlite_busy(exc: BaseException) -> bool:
     """Whether another process holds SQLite's lock."""
     return (getattr(exc, "sqlite_errorname", None) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _lost(exc: Exception) -> bool:
+def _lost(exc: BaseException) -> bool:
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
 
 

@@ -1,4 +1,8 @@
-"""PostgreSQL: a small pool of threads, every operation a transaction of its own."""
+"""PostgreSQL: a small pool of threads, every operation a transaction of its own.
+
+What is urgent (heartbeats) has a thread and a connection to itself: behind a queue of claims it would come too late, and
+the leases of a worker that lives would run out.
+"""
 
 import random
 import threading
@@ -7,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from ..schemas.errors import ConfigurationError
@@ -16,7 +20,7 @@ from .errors import connection_gone, must_retry, translate
 T = TypeVar("T")
 
 THREADS = 4
-"""Operations in flight at most."""
+"""Operations in flight at most, besides an urgent one."""
 RETRIES_MAX = 8
 """Times that a transaction which lost against another one is run again."""
 _RETRY_PAUSE_S = 0.01
@@ -41,11 +45,12 @@ class PostgresqlRunner:
         self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
+        self._urgent_thread: ThreadPoolExecutor | None = None
         self._closed = False
 
-    def submit(self, operation: Callable[[Connection], T]) -> "Future[T]":
-        """Queue an operation."""
-        return self._submit(lambda: self._transaction(self._engine, operation))
+    def submit(self, operation: Callable[[Connection], T], *, urgent: bool = False) -> "Future[T]":
+        """Queue an operation; an urgent one waits for no others but urgent ones."""
+        return self._submit(lambda: self._transaction(self._engine, operation), urgent=urgent)
 
     def submit_read(self, operation: Callable[[Connection], T]) -> "Future[T]":
         """Queue a read-only operation, which sees one snapshot."""
@@ -57,16 +62,16 @@ class PostgresqlRunner:
             if self._closed:
                 return
             self._closed = True
-            threads = self._threads
-        if threads is not None:
-            threads.shutdown(wait=True)
+            pools = [pool for pool in (self._threads, self._urgent_thread) if pool is not None]
+        for pool in pools:
+            pool.shutdown(wait=True)
         self._engine.dispose()
 
     def in_writer(self) -> bool:
         """Whether the caller is itself an operation: never a danger here, there are several threads."""
         return False
 
-    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+    def _submit(self, work: Callable[[], T], *, urgent: bool = False) -> "Future[T]":
         outcome: Future[T] = Future()
         # From here on it can no longer be cancelled: whoever stops waiting does not stop the operation.
         outcome.set_running_or_notify_cancel()
@@ -80,10 +85,15 @@ class PostgresqlRunner:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the database is closed")
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="k2think-store")
-            self._threads.submit(run)
+            self._pool(urgent=urgent).submit(run)
         return outcome
+
+    def _pool(self, *, urgent: bool) -> ThreadPoolExecutor:
+        if urgent:
+            self._urgent_thread = self._urgent_thread or ThreadPoolExecutor(1, "k2think-store-urgent")
+            return self._urgent_thread
+        self._threads = self._threads or ThreadPoolExecutor(THREADS, "k2think-store")
+        return self._threads
 
     def _transaction(self, engine: Engine, operation: Callable[[Connection], T]) -> T:
         retries, reconnected = 0, False
@@ -95,7 +105,7 @@ class PostgresqlRunner:
                     committing = True
                     connection.commit()
                     return result
-            except Exception as exc:
+            except BaseException as exc:
                 if must_retry(exc) and retries < RETRIES_MAX:
                     retries += 1
                     time.sleep(_RETRY_PAUSE_S * 2**retries * random.random())
@@ -111,16 +121,16 @@ class PostgresqlRunner:
                 raise translated from exc
 
 
-def _stale_connection(exc: Exception) -> bool:
+def _stale_connection(exc: BaseException) -> bool:
     return isinstance(exc, DBAPIError) and connection_gone(exc)
 
 
 def _engine(url: URL) -> Engine:
     arguments = {name: value for name, value in _CONNECT_ARGS.items() if name not in url.query}
     try:
-        return create_engine(
+        engine = create_engine(
             url,
-            pool_size=THREADS,
+            pool_size=THREADS + 1,
             max_overflow=0,
             isolation_level="READ COMMITTED",
             hide_parameters=True,
@@ -130,3 +140,13 @@ def _engine(url: URL) -> Engine:
         raise ConfigurationError(
             f"PostgreSQL needs the driver {exc.name}: pip install 'k2think[postgresql]', or unset K2THINK_DATABASE_URL"
         ) from exc
+    event.listen(engine, "connect", _keep_commits)
+    return engine
+
+
+def _keep_commits(driver: Any, _record: object) -> None:
+    """Whatever role or database say, a commit is told when it is safe. What is stricter than `on` stays."""
+    name = "'synchronous_commit'"
+    driver.autocommit = True
+    driver.execute(f"SELECT set_config({name}, 'on', false) WHERE current_setting({name}) = 'off'")
+    driver.autocommit = False

@@ -59,8 +59,8 @@ class SqliteRunner:
         self.commits = 0
         """Commits so far: what group commit saves is seen here."""
 
-    def submit(self, operation: Callable[[Connection], T]) -> "Future[T]":
-        """Queue an operation for the writer."""
+    def submit(self, operation: Callable[[Connection], T], *, urgent: bool = False) -> "Future[T]":
+        """Queue an operation for the writer; `urgent` changes nothing, since the next commit takes all that waits."""
         future: Future[T] = Future()
         # From here on it can no longer be cancelled: whoever stops waiting does not stop the operation.
         future.set_running_or_notify_cancel()
@@ -155,7 +155,7 @@ class SqliteRunner:
                 outcomes.append(outcome)
             driver.execute("COMMIT")
             self.commits += 1
-        except Exception as exc:
+        except BaseException as exc:  # this thread must live, or all that is queued waits for ever
             self._roll_back(exc)
             return self._undone(_Failure(exc), alone=len(batch) == 1 or sqlite_busy(exc), count=len(batch))
         return outcomes
@@ -173,7 +173,7 @@ class SqliteRunner:
         driver.execute("SAVEPOINT operation")
         try:
             outcome = operation(connection)
-        except Exception as exc:
+        except BaseException as exc:
             if driver.in_transaction:
                 driver.execute("ROLLBACK TO operation")
                 driver.execute("RELEASE operation")
@@ -193,7 +193,7 @@ class SqliteRunner:
             with contextlib.suppress(OSError):  # connecting says what is wrong
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=_FOLDER_MODE)
 
-    def _roll_back(self, exc: Exception) -> None:
+    def _roll_back(self, exc: BaseException) -> None:
         if self._connection is None:
             return
         if connection_gone(exc):
@@ -223,7 +223,7 @@ class SqliteRunner:
             finally:
                 if driver.in_transaction:
                     driver.execute("ROLLBACK")
-        except Exception as exc:
+        except BaseException as exc:
             translated = translate(exc, place=str(self._path))
             if translated is exc:
                 raise
@@ -250,7 +250,7 @@ class SqliteRunner:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    error: Exception
+    error: BaseException
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:
@@ -271,13 +271,23 @@ def _engine(url: str) -> Engine:
 
 
 def _prepare(driver: sqlite3.Connection, _record: object) -> None:
+    try:
+        _keep_write_ahead_log(driver)
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        driver.close()  # the pool leaves it open
+        raise
+
+
+def _keep_write_ahead_log(driver: sqlite3.Connection) -> None:
+    """Where the file system does not allow it nothing is raised: each process looks when it starts (`durability.py`)."""
     for _ in _until_free():
         # Changing the mode needs the file for itself, and SQLite does not wait for that by itself.
         with _busy_is_no_error():
             driver.execute("PRAGMA journal_mode = WAL")
-            break
-    driver.execute("PRAGMA synchronous = FULL")
-    driver.execute("PRAGMA foreign_keys = ON")
+            return
+    driver.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin_immediate(driver: sqlite3.Connection) -> None:

@@ -115,7 +115,8 @@ class Leases:
                 lambda: self._database.run(
                     lambda connection: heartbeat(
                         connection, worker=self._worker, now=time.time(), lease_s=self._lease_s
-                    )
+                    ),
+                    urgent=True,
                 ),
             )
             await self._abandon(ours)

@@ -173,6 +173,43 @@ async def test_a_reader_cannot_write(database: Database) -> None:
     assert await database.read(keys) == set()
 
 
+class Panic(BaseException):
+    """What a native library raises that gives up."""
+
+
+@pytest.mark.parametrize("raised", [Panic, SystemExit, KeyboardInterrupt])
+async def test_what_is_no_exception_ends_its_operation_and_not_the_store(
+    raised: type[BaseException], database: Database
+) -> None:
+    """Given an operation that panics amid others, then its caller is told, and the others and the next go through."""
+
+    def panics(conn: Connection) -> None:
+        note(conn, 1.0, key="half")
+        raise raised("on purpose")
+
+    outcomes = await asyncio.wait_for(
+        asyncio.gather(
+            database.run(lambda conn: note(conn, 1.0, key="before")),
+            database.run(panics),
+            database.run(lambda conn: note(conn, 1.0, key="behind")),
+            return_exceptions=True,
+        ),
+        30,
+    )
+
+    assert outcomes[0] is outcomes[2] is None
+    assert isinstance(outcomes[1], RuntimeError)
+    assert raised.__name__ in str(outcomes[1])
+
+    def reads_and_panics(conn: Connection) -> None:
+        raise raised("on purpose")
+
+    with pytest.raises(RuntimeError, match=raised.__name__):
+        await asyncio.wait_for(database.read(reads_and_panics), 30)
+    await asyncio.wait_for(database.run(lambda conn: note(conn, 1.0, key="next")), 30)
+    assert await asyncio.wait_for(database.read(keys), 30) == {"before", "behind", "next"}
+
+
 def test_several_event_loops_and_plain_threads_share_a_database(database: Database) -> None:
     def with_a_loop(first: int) -> None:
         async def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,9 +23,11 @@ from k2think.schemas.outcomes import (
 from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind
 from k2think.store.jobs import events_after, job_trace, load_job
+from k2think.store.postgresql import THREADS
 from k2think.store.results import load_comparisons
 from k2think.store.steps import Claim, claim_step, drop_step, fail_step, finish_step, heartbeat
 from k2think.store.sweep import reclaim_lost
+from sqlalchemy import text
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
 FAILURE = StepFailure(code="backend_overloaded", message="the server is busy")
@@ -313,6 +316,37 @@ def test_a_heartbeat_does_not_wait_for_a_step_that_is_being_changed(story: Any) 
 
     assert meanwhile == {(message.job_id, "screen_input", 1)}
     assert beat(story) == set()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_heartbeat_does_not_queue_behind_other_operations(story: Any) -> None:
+    """Given all threads and connections of the store in use and more waiting, then a heartbeat still commits."""
+    message = story.accept()
+    story.claimed(message)
+    in_use, release = threading.Barrier(THREADS + 1), threading.Event()
+
+    def slow(conn: Any) -> None:
+        conn.execute(text("SELECT 1 FROM jobs"))
+        in_use.wait(30)
+        release.wait(60)
+
+    async def beat_meanwhile() -> Any:
+        operation = story.database.run(
+            lambda conn: heartbeat(conn, worker="worker-1", now=story.now + 10, lease_s=15.0), urgent=True
+        )
+        return await asyncio.wait_for(operation, 30)
+
+    with ThreadPoolExecutor(THREADS + 1) as pool:
+        busy = [pool.submit(story.database.run_sync, slow) for _ in range(THREADS)]
+        in_use.wait(30)
+        waiting = pool.submit(story.database.run_sync, lambda conn: None)
+        try:
+            held = asyncio.run(beat_meanwhile())
+            assert not any(operation.done() for operation in (*busy, waiting))
+        finally:
+            release.set()
+
+    assert held == {(message.job_id, "screen_input", 1)}
 
 
 @pytest.mark.parametrize(
