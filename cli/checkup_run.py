@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from ..schemas.errors import BackendError, ConfigurationError, K2ThinkError, StoreError
 from ..schemas.messages import AgentKind
 from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings, read_settings
+from ..store.durability import Fault, Weight
 from .checkup import (
     Check,
     State,
@@ -24,7 +25,6 @@ from .checkup import (
 )
 
 PROBE_TIMEOUT_S = 30.0
-REDIS_VERSION_MIN = (6, 2)
 _HIDDEN = "***"
 _ADDRESSES = ("base_url", "webhook_url", "otlp_endpoint")
 """Settings whose user, password or query may be secret."""
@@ -64,6 +64,7 @@ def shown_settings(settings: Settings) -> dict[str, str]:
 def check_database(settings: Settings) -> Check:
     """Whether it answers and its schema is ours."""
     from ..store.database import parse_url
+    from ..store.durability import database_faults
     from ..store.migrate import SchemaState, check
 
     name = "database"
@@ -75,7 +76,11 @@ def check_database(settings: Settings) -> Check:
             name=name, state=State.bad, detail=str(exc), fix="correct K2THINK_DATABASE_URL, or start the server"
         )
     if state is SchemaState.current:
-        return Check(name=name, state=State.ok, detail=f"{place}, schema up to date")
+        try:
+            faults = database_faults(settings.sqlalchemy_url)
+        except StoreError as exc:
+            return Check(name=name, state=State.bad, detail=str(exc), fix="see the message")
+        return _with_faults(Check(name=name, state=State.ok, detail=f"{place}, schema up to date"), faults)
     if state is SchemaState.empty and settings.database_url is None:
         return Check(name=name, state=State.ok, detail=f"{place}, will be made at the first run")
     if state is SchemaState.newer:
@@ -293,7 +298,6 @@ def _server(name: str, url: SecretStr, variable: str) -> Check:
         return Check(name=name, state=State.bad, detail=f"{place}: {exc}", fix=f"correct {variable}")
     try:
         info: dict[str, Any] = client.info()
-        policy = _maxmemory_policy(client)
     except redis.AuthenticationError as exc:
         return Check(
             name=name, state=State.bad, detail=f"{place}: {exc}", fix=f"correct user and password in {variable}"
@@ -303,35 +307,34 @@ def _server(name: str, url: SecretStr, variable: str) -> Check:
         return Check(name=name, state=State.bad, detail=f"{place} cannot be reached: {exc}", fix=fix)
     finally:
         client.close()
-    return _judge(name, place, variable, info, policy)
+    return _judge(name, place, variable, info)
 
 
-def _maxmemory_policy(client: Any) -> str | None:
-    import redis
+def _judge(name: str, place: str, variable: str, info: dict[str, Any]) -> Check:
+    from ..workers.durability import redis_faults
 
-    try:
-        return str(client.config_get("maxmemory-policy").get("maxmemory-policy", "")) or None
-    except redis.ResponseError:
-        return None
+    facts = {
+        "version": str(info.get("redis_version", "0")),
+        "maxmemory_policy": str(info.get("maxmemory_policy", "unknown")),
+    }
+    detail = f"{place}, version {facts['version']}, maxmemory-policy {facts['maxmemory_policy']}"
+    return _with_faults(
+        Check(name=name, state=State.ok, detail=detail, facts=facts), redis_faults(info, variable=variable)
+    )
 
 
-def _judge(name: str, place: str, variable: str, info: dict[str, Any], policy: str | None) -> Check:
-    version = str(info.get("redis_version", "0"))
-    facts = {"version": version, "maxmemory_policy": policy or "unknown"}
-    detail = f"{place}, version {version}, maxmemory-policy {policy or 'unknown'}"
-    if int(info.get("cluster_enabled", 0)):
-        fix = f"Celery cannot use Redis Cluster: set {variable} to a single Redis (or one with Sentinel)"
-        return Check(name=name, state=State.bad, detail=f"{detail}, in cluster mode", fix=fix, facts=facts)
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < REDIS_VERSION_MIN:
-        fix = f"use Redis {'.'.join(map(str, REDIS_VERSION_MIN))} or newer"
-        return Check(name=name, state=State.warning, detail=detail, fix=fix, facts=facts)
-    if policy is None:
-        fix = "make sure that its maxmemory-policy is noeviction"
-        return Check(name=name, state=State.warning, detail=f"{detail} (it may not be read)", fix=fix, facts=facts)
-    if policy != "noeviction":
-        fix = "set maxmemory-policy to noeviction: evicted messages arrive late, by way of the sweeper"
-        return Check(name=name, state=State.warning, detail=detail, fix=fix, facts=facts)
-    return Check(name=name, state=State.ok, detail=detail, facts=facts)
+def _with_faults(check: Check, faults: list[Fault]) -> Check:
+    """Return the check with what could lose work: what would keep processes from starting is bad, a risk is a warning."""
+    if not faults:
+        return check
+    bad = any(fault.weight is not Weight.risk for fault in faults)
+    return check.model_copy(
+        update={
+            "state": State.bad if bad else State.warning,
+            "detail": "; ".join([check.detail, *(fault.what for fault in faults)]),
+            "fix": "; ".join(dict.fromkeys(fault.fix for fault in faults)),
+        }
+    )
 
 
 def _flat(values: dict[str, Any], prefix: str) -> list[tuple[str, str]]:

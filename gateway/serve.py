@@ -1,14 +1,16 @@
 """`k2think gateway`: one process that serves the HTTP doors. Run as many as you need behind a balancer."""
 
+import signal
+
 import structlog
 import uvicorn
 
 from ..schemas.settings import Settings
 from ..store.deliveries import check_webhook_settings
+from ..workers.durability import BrokerCheck, wait_for_database
 from ..workers.file_limit import allow_many_files
 from ..workers.logs import configure_logs
 from ..workers.queues import broker_url
-from ..workers.schema import wait_for_schema
 from ..workers.telemetry import telemetry
 from .address import listen, require_key
 from .app import create_app
@@ -29,7 +31,7 @@ def run_gateway(settings: Settings) -> int:
     telemetry().start(settings, role="gateway")
     broker_url(settings)
     check_webhook_settings(settings)
-    wait_for_schema(settings)
+    wait_for_database(settings)
     require_key(settings)
     allow_many_files()
     listener = listen(settings.gateway)
@@ -48,8 +50,13 @@ def run_gateway(settings: Settings) -> int:
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
     log.info("gateway_started", url=f"http://{host}:{port}/v1", page=f"http://{host}:{port}/ui")
+    server = uvicorn.Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # For the moments before uvicorn has its own handlers, and for the signal that it sends again at its end.
+        signal.signal(number, server.handle_exit)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        with BrokerCheck(settings):
+            server.run(sockets=[listener])
     finally:
         telemetry().stop()
     log.info("gateway_stopped")

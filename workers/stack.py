@@ -17,12 +17,14 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
+import redis
 from pydantic import SecretStr
 
 from ..schemas.errors import ConfigurationError, StoreFull
 from ..schemas.settings import Settings
 from ..store.migrate import upgrade
 from .children import Child
+from .durability import require_durable_broker, require_durable_database
 from .logs import quiet_logs
 from .redis_server import answers, broker_url_of, redis_child, socket_path, wait_until_up
 from .supervisor import BackgroundSupervisor
@@ -105,10 +107,14 @@ def running_stack(settings: Settings, *, backend: str | None = None) -> Generato
     """
     quiet_logs()
     if settings.broker_url is not None:
+        require_durable_database(settings)
+        with contextlib.suppress(redis.RedisError, OSError):  # it is waited for
+            require_durable_broker(settings)
         yield settings
         return
     folder = prepare_data_dir(settings)
     upgrade(settings.sqlalchemy_url)
+    require_durable_database(settings)
     shared = socket_path(folder)
     if answers(shared):
         yield with_broker(settings, broker_url_of(shared))

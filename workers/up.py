@@ -1,14 +1,18 @@
 """`k2think up`: the whole stack in the foreground, each role a child process."""
 
+import contextlib
 import signal
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import redis
 import structlog
 
+from ..schemas.errors import BrokerUnavailable
 from ..schemas.settings import Settings
 from ..store.migrate import upgrade
 from .children import Child
+from .durability import require_durable_broker, require_durable_database
 from .logs import configure_logs
 from .redis_server import broker_url_of, redis_child, socket_path, wait_until_up
 from .stack import StackLock, k2think_command, prepare_data_dir
@@ -31,6 +35,10 @@ def run_up(settings: Settings, *, check_gateway: Callable[[Settings], None]) -> 
     lock.acquire()
     try:
         upgrade(settings.sqlalchemy_url)
+        require_durable_database(settings)
+        if settings.broker_url is not None:
+            with contextlib.suppress(BrokerUnavailable, redis.RedisError, OSError):  # the children wait for it
+                require_durable_broker(settings)
         with_gateway = find_spec("fastapi") is not None and find_spec("uvicorn") is not None
         if with_gateway:
             check_gateway(settings)

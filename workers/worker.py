@@ -14,6 +14,7 @@ from ..store.deliveries import check_webhook_settings
 from .app import create_app
 from .coordinator import Coordinator
 from .dispatcher import Dispatcher
+from .durability import BrokerCheck, wait_for_database
 from .file_limit import allow_many_files
 from .logs import configure_logs
 from .pool import pool_class
@@ -21,7 +22,6 @@ from .presence import Presence, process_id
 from .queues import broker_url, result_backend_url, role_queues
 from .replies import Replies
 from .runtime import Runtime
-from .schema import wait_for_schema
 from .sweeper import Sweeper
 from .tasks import register_door, register_steps
 from .telemetry import telemetry
@@ -42,7 +42,7 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     if backend is None and settings.generator.backend in settings.backends:
         backend = str(settings.generator.backend)
     app = create_app(settings, queues=role_queues(role, backend=backend))
-    wait_for_schema(settings)
+    wait_for_database(settings)
     runtime = Runtime(settings, role=role, backend=backend, concurrency=concurrency)
     if role != "intake":
         register_steps(app, runtime.runner)
@@ -61,7 +61,8 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
         without_mingle=True,
     )
     try:
-        worker.start()
+        with BrokerCheck(settings):
+            worker.start()
     finally:
         telemetry().stop()
     return int(worker.exitcode or 0)
@@ -73,9 +74,10 @@ def run_sweeper(settings: Settings) -> int:
     telemetry().start(settings, role="sweeper")
     broker_url(settings)
     check_webhook_settings(settings)
-    wait_for_schema(settings)
+    wait_for_database(settings)
     try:
-        return asyncio.run(_sweep(settings))
+        with BrokerCheck(settings):
+            return asyncio.run(_sweep(settings))
     finally:
         telemetry().stop()
 

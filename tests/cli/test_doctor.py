@@ -82,9 +82,9 @@ def test_settings_that_cannot_be_read_are_told_and_the_rest_is_checked(cli: Cli)
     assert checks["versions"]["state"] == "ok"
 
 
-def test_a_redis_that_may_evict_is_looked_at(cli: Cli, redis_server: Any) -> None:
+def test_a_redis_that_evicts_is_refused(cli: Cli, redis_server: Any) -> None:
     client = redis.Redis(unix_socket_path=str(redis_server.socket))
-    for policy, state in (("noeviction", "ok"), ("allkeys-lru", "warning")):
+    for policy, state in (("noeviction", "ok"), ("allkeys-lru", "bad")):
         client.config_set("maxmemory-policy", policy)
         check = by_name(cli.json("doctor", K2THINK_BROKER_URL=redis_server.url))["redis"]
         assert check["state"] == state
