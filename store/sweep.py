@@ -18,24 +18,36 @@ from .attempts import give_up_attempt
 from .events import record_event
 from .jobs import attached_jobs
 from .rows import dump, load_body, load_failure
-from .steps import wake_job
+from .steps import PUBLISH_GRACE_S, wake_job
 from .tables import UNFINISHED_SQL, jobs, steps
 
 __all__ = [
     "DeadLetter",
     "DueStep",
+    "Lease",
     "Lost",
     "any_unrung",
     "attached_jobs",
     "dead_letters",
     "due_jobs",
     "due_steps",
+    "forget_times",
     "mark_published",
     "ready_counts",
     "reclaim_lost",
+    "running_leases",
 ]
 
 DEAD_LETTER = "dead_letter"
+
+
+class Lease(NamedTuple):
+    """What a worker wrote with one claim or one heartbeat, to one or many steps."""
+
+    worker: str
+    until: float
+    """When it runs out by the worker's clock. To others it only says, by another number, that the worker lives; 0 = its
+    worker has given it up (`abandon_steps`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +93,11 @@ class DeadLetter:
 _LOST = (
     select(steps.c.job_id, steps.c.name, steps.c.attempts, steps.c.released, steps.c.worker)
     .join_from(steps, jobs, jobs.c.id == steps.c.job_id)
-    .where(text("steps.status = 'running'"), steps.c.lease_until < bindparam("now"))
-    .order_by(steps.c.lease_until)
+    .where(
+        text("steps.status = 'running'"),
+        steps.c.lease_until == bindparam("until"),
+        steps.c.worker == bindparam("worker"),
+    )
     .limit(bindparam("limit"))
     .with_for_update(of=jobs, skip_locked=True)
 )
@@ -91,7 +106,7 @@ _STILL_LOST = (
     steps.c.name == bindparam("b_name"),
     steps.c.attempts == bindparam("b_attempts"),
     steps.c.status == "running",
-    steps.c.lease_until < bindparam("now"),
+    steps.c.lease_until == bindparam("b_until"),
 )
 _READY_AGAIN = (
     update(steps)
@@ -109,6 +124,7 @@ _DEAD = (
         failure_code=DEAD_LETTER,
     )
 )
+_LEASES = select(steps.c.worker, steps.c.lease_until).where(text("status = 'running'")).distinct()
 _RUNG = steps.c.published_at >= steps.c.ready_at
 _DUE_STEPS = (
     select(
@@ -143,6 +159,14 @@ _PUBLISHED = (
     .values(published_at=bindparam("now"), due_at=bindparam("due_at"))
 )
 _READY = select(steps.c.queue, func.count()).where(text("status = 'ready'")).group_by(steps.c.queue)
+_STEPS_DUE_SOON = (
+    update(steps).where(text("status = 'ready'"), steps.c.due_at > bindparam("at")).values(due_at=bindparam("at"))
+)
+_RUNNING_JOBS_DUE = (
+    update(jobs)
+    .where(text(UNFINISHED_SQL), jobs.c.status == "running", jobs.c.wake_at > bindparam("now"))
+    .values(wake_at=bindparam("now"))
+)
 _DUE_JOBS = (
     select(jobs.c.id)
     .where(text(UNFINISHED_SQL), jobs.c.wake_at <= bindparam("now"))
@@ -166,20 +190,27 @@ _DEAD_LETTERS = (
 )
 
 
-def reclaim_lost(conn: Connection, *, now: float, attempts_max: int, limit: int = 200) -> list[Lost]:
+def running_leases(conn: Connection) -> list[Lease]:
+    """Return all leases that there are."""
+    return [Lease(*row) for row in conn.execute(_LEASES)]
+
+
+def reclaim_lost(conn: Connection, lease: Lease, *, now: float, attempts_max: int, limit: int = 200) -> list[Lost]:
     """Take back the steps whose lease ran out: ready again, or failed after `attempts_max` starts that count.
 
-    Attempts that a stopping worker handed back do not count. A job with a dead step is to be looked at now (`due_jobs`).
+    At most `limit` of them. Attempts that a stopping worker handed back do not count. A job with a dead step is to be
+    looked at now (`due_jobs`).
     """
     lost: list[Lost] = []
-    for job_id, name, attempt, released, worker in conn.execute(_LOST, {"now": now, "limit": limit}).all():
+    rows = conn.execute(_LOST, {"worker": lease.worker, "until": lease.until, "limit": limit}).all()
+    for job_id, name, attempt, released, worker in rows:
         starts = attempt - released
         reason = StepFailure(
             code="lease_lost",
             message=f"worker {worker} stopped reporting: it died, was killed, or stood still past its lease",
         )
         dead = starts >= attempts_max
-        values = {"b_job_id": job_id, "b_name": name, "b_attempts": attempt, "now": now}
+        values = {"b_job_id": job_id, "b_name": name, "b_attempts": attempt, "b_until": lease.until, "now": now}
         if dead:
             failure = StepFailure(
                 code=DEAD_LETTER,
@@ -241,6 +272,15 @@ def any_unrung(conn: Connection, *, now: float) -> bool:
 def ready_counts(conn: Connection) -> dict[str, int]:
     """Return how many steps wait, by queue; queues without any are absent."""
     return {row[0]: row[1] for row in conn.execute(_READY)}
+
+
+def forget_times(conn: Connection, *, now: float) -> None:
+    """The clock was set back: what was to be looked at at a time that is now far ahead is looked at soon.
+
+    Ready steps, rung for or to be tried again, and running jobs. Deadlines stay what they are.
+    """
+    conn.execute(_RUNNING_JOBS_DUE, {"now": now})
+    conn.execute(_STEPS_DUE_SOON, {"at": now + PUBLISH_GRACE_S})
 
 
 def due_jobs(conn: Connection, *, now: float, limit: int = 200) -> list[str]:

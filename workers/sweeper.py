@@ -15,7 +15,18 @@ from ..schemas.errors import StoreError
 from ..schemas.messages import Envelope
 from ..schemas.settings import Settings
 from ..store.jobs import unreplied
-from ..store.sweep import any_unrung, attached_jobs, due_jobs, due_steps, mark_published, ready_counts, reclaim_lost
+from ..store.sweep import (
+    any_unrung,
+    attached_jobs,
+    due_jobs,
+    due_steps,
+    forget_times,
+    mark_published,
+    ready_counts,
+    reclaim_lost,
+    running_leases,
+)
+from .clocks import ClockWatch, LeaseWatch
 from .coordinator import Coordinator
 from .counters import counters
 from .outage import DATABASE, REDIS, outage_of
@@ -46,6 +57,12 @@ class Sweeper:
         self._watched: dict[str, float] = {}
         """Attached jobs, and the monotonic time until which their clients count as present."""
         self._redis_run_id = ""
+        self._leases = LeaseWatch(lease_s=settings.lease_s, sweep_s=settings.sweep_s)
+        self._clock = ClockWatch()
+        self._went_back = False
+        """Whether the clock was set back and what waits for the old time has yet to be told."""
+        self._deadlines_from = 0.0
+        """Monotonic time from which jobs are woken at their limits again."""
 
     async def run(self) -> None:
         """Sweep every `K2THINK_SWEEP_S` seconds until cancelled."""
@@ -62,6 +79,7 @@ class Sweeper:
     async def round(self) -> None:
         """One round. A service that is away ends it; the next round tries again."""
         try:
+            await self._look_at_clock()
             await self._reclaim()
             await self._wake()
             await self._repeat_replies()
@@ -79,19 +97,38 @@ class Sweeper:
         except StoreError as exc:
             self._store_outage.lost(exc)
 
+    async def _look_at_clock(self) -> None:
+        """A clock that was set is said once. Limits of jobs rest for one lease, in which it may be set right again."""
+        now, monotonic = time.time(), time.monotonic()
+        if jump_s := self._clock.jump_s(now=now, monotonic=monotonic):
+            hint = "let the clock be slewed, not set; deadlines are kept by it and come sooner or later by as much"
+            log.warning("clock_jumped", seconds=round(jump_s, 1), hint=hint)
+            self._deadlines_from = monotonic + self._settings.lease_s
+            self._went_back = self._went_back or jump_s < 0
+        if self._went_back:
+            await self._database.run(lambda connection: forget_times(connection, now=time.time()))
+            self._went_back = False
+
     async def _reclaim(self) -> None:
-        lost = await self._database.run(
-            lambda connection: reclaim_lost(connection, now=time.time(), attempts_max=self._settings.attempts_max)
-        )
-        for step in lost:
-            counters().lost(dead=step.dead)
-            log.warning("lease_ran_out", job=step.job_id, step=step.step, attempt=step.attempt, dead_letter=step.dead)
-            self._coordinator.dispatcher.notify_cancel(step.job_id, [step.step])
-        for job_id in {step.job_id for step in lost if step.dead}:
-            await self._coordinator.advance(job_id)
+        leases = await self._database.read(running_leases)
+        for lease in self._leases.run_out(leases, at=time.monotonic()):
+            lost = await self._database.run(
+                lambda connection, lease=lease: reclaim_lost(
+                    connection, lease, now=time.time(), attempts_max=self._settings.attempts_max
+                )
+            )
+            for step in lost:
+                counters().lost(dead=step.dead)
+                place = {"job": step.job_id, "step": step.step, "attempt": step.attempt}
+                log.warning("lease_ran_out", **place, dead_letter=step.dead)
+                self._coordinator.dispatcher.notify_cancel(step.job_id, [step.step])
+            for job_id in {step.job_id for step in lost if step.dead}:
+                await self._coordinator.advance(job_id)
 
     async def _wake(self) -> None:
         """Jobs whose soft limit or deadline has come."""
+        if time.monotonic() < self._deadlines_from:
+            return
         for job_id in await self._database.read(lambda connection: due_jobs(connection, now=time.time())):
             await self._coordinator.advance(job_id)
 

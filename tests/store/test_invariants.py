@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.leases import reclaim_over
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from k2think.schemas.completion import TokenUsage
@@ -14,7 +15,7 @@ from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind, JobTrace
 from k2think.store.jobs import job_trace, request_cancel
 from k2think.store.steps import PUBLISH_GRACE_S, Claim, drop_step, fail_step, finish_step, heartbeat
-from k2think.store.sweep import due_steps, mark_published, reclaim_lost
+from k2think.store.sweep import due_steps, mark_published
 
 WORKERS = ("a", "b")
 ATTEMPTS_MAX = 2
@@ -95,7 +96,7 @@ class World:
 
     def _sweep(self, conn: Any) -> None:
         now = self.story.now
-        reclaim_lost(conn, now=now, attempts_max=ATTEMPTS_MAX)
+        reclaim_over(conn, now=now, attempts_max=ATTEMPTS_MAX)
         due = [step.message for step in due_steps(conn, now=now) if step.message.job_id == self.job_id]
         keys = [(message.job_id, message.step) for message in due]
         mark_published(conn, keys, now=now, due_at=now + PUBLISH_GRACE_S)

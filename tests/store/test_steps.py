@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from harness.leases import reclaim_over
 from k2think.schemas.completion import ChatMessage, TokenUsage
 from k2think.schemas.jobs import JobStatus
 from k2think.schemas.messages import ComparePair, GenerateCandidate
@@ -26,7 +27,6 @@ from k2think.store.jobs import events_after, job_trace, load_job
 from k2think.store.postgresql import THREADS
 from k2think.store.results import load_comparisons
 from k2think.store.steps import Claim, claim_step, drop_step, fail_step, finish_step, heartbeat
-from k2think.store.sweep import reclaim_lost
 from sqlalchemy import text
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
@@ -72,7 +72,7 @@ def beat(story: Any, worker: str = "worker-1") -> set[tuple[str, str, int]]:
 
 
 def reclaim(story: Any, attempts_max: int = 3) -> Any:
-    return story.database.run_sync(lambda conn: reclaim_lost(conn, now=story.now, attempts_max=attempts_max))
+    return story.database.run_sync(lambda conn: reclaim_over(conn, now=story.now, attempts_max=attempts_max))
 
 
 def trace(story: Any, job_id: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from harness.leases import reclaim_over
 from k2think.schemas.jobs import JobStatus
 from k2think.schemas.messages import GenerateCandidate
 from k2think.schemas.outcomes import Screened, ScreenVerdict, StepFailure, StepStatus
@@ -18,16 +19,18 @@ from k2think.store.sweep import (
     dead_letters,
     due_jobs,
     due_steps,
+    forget_times,
     mark_published,
     ready_counts,
     reclaim_lost,
+    running_leases,
 )
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
 
 
 def reclaim(story: Any, attempts_max: int = 3) -> Any:
-    return story.database.run_sync(lambda conn: reclaim_lost(conn, now=story.now, attempts_max=attempts_max))
+    return story.database.run_sync(lambda conn: reclaim_over(conn, now=story.now, attempts_max=attempts_max))
 
 
 def publish_due(story: Any, limit: int = 500) -> list[Any]:
@@ -157,6 +160,59 @@ def test_it_is_known_which_steps_nobody_has_rung_for(story: Any) -> None:
     assert not unrung()
     story.now += PUBLISH_GRACE_S
     assert rung() == {lost.job_id: True, waiting.job_id: True, handed_back.job_id: True}
+
+
+def test_a_lease_that_was_written_anew_is_not_taken_back(story: Any) -> None:
+    """Given a sweeper that has seen a lease stand still, when a heartbeat comes before it acts, then nothing is lost."""
+    message = story.accept()
+    story.claimed(message, worker="slow")
+    (seen,) = story.database.read_sync(running_leases)
+    story.now += 16
+    story.database.run_sync(lambda conn: heartbeat(conn, worker="slow", now=story.now, lease_s=15.0))
+
+    assert story.database.run_sync(lambda conn: reclaim_lost(conn, seen, now=story.now, attempts_max=3)) == []
+
+    (renewed,) = story.database.read_sync(running_leases)
+    assert (renewed.worker, renewed.until) == ("slow", story.now + 15)
+    (lost,) = story.database.run_sync(lambda conn: reclaim_lost(conn, renewed, now=story.now, attempts_max=3))
+    assert lost.job_id == message.job_id
+    assert story.database.read_sync(running_leases) == []
+
+
+def test_one_lease_stands_for_all_that_a_heartbeat_extends(story: Any) -> None:
+    for worker in ("a", "a", "a", "b"):
+        story.claimed(story.accept(), worker=worker)
+    for worker in ("a", "b"):
+        story.database.run_sync(lambda conn, name=worker: heartbeat(conn, worker=name, now=story.now, lease_s=15.0))
+
+    leases = story.database.read_sync(running_leases)
+
+    assert sorted(lease.worker for lease in leases) == ["a", "b"]
+    lost = story.database.run_sync(lambda conn: reclaim_lost(conn, min(leases), now=story.now, attempts_max=3, limit=2))
+    assert len(lost) == 2
+    assert sorted(lease.worker for lease in story.database.read_sync(running_leases)) == ["a", "b"], "the rest is left"
+
+
+def test_after_the_clock_went_back_nothing_waits_for_the_old_time(story: Any) -> None:
+    """Given times that were written before the clock was set back by an hour, then all is looked at soon."""
+    rung, retried = story.accept(), story.accept()
+    queued = story.accept(policy={"deadline_s": 100})
+    claim = story.claimed(retried)
+    failure = StepFailure(code="backend_overloaded", message="busy")
+    story.database.run_sync(
+        lambda conn: fail_step(conn, claim, failure=failure, call=None, retry_at=story.now + 30, now=story.now)
+    )
+    undecided = story.claimed(story.accept())
+    story.database.run_sync(lambda conn: finish_step(conn, undecided, result=SAFE, call=None, now=story.now))
+    story.now -= 3600
+    assert due(story) == []
+
+    story.database.run_sync(lambda conn: forget_times(conn, now=story.now))
+
+    assert undecided.envelope.job_id in due(story)
+    assert queued.job_id not in due(story), "its deadline is what it was"
+    story.now += PUBLISH_GRACE_S
+    assert {message.job_id for _, message in publish_due(story)} == {rung.job_id, retried.job_id, queued.job_id}
 
 
 def test_an_ordinary_failure_is_no_dead_letter(story: Any) -> None:

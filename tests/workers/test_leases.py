@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.leases import reclaim_over
 from k2think.agents.pipeline import first_step
 from k2think.schemas.jobs import SolveRequest
 from k2think.store.database import Database
 from k2think.store.jobs import accept_job
 from k2think.store.migrate import upgrade
 from k2think.store.steps import claim_step
-from k2think.store.sweep import reclaim_lost
 from k2think.workers.leases import Leases, Work
 
 LEASE_S = 30.0
@@ -46,7 +46,7 @@ async def test_an_idle_lease_is_given_up_and_a_running_one_kept(tmp_path: Path, 
             lost = []
             while not lost:
                 await asyncio.sleep(0.02)
-                lost = await database.run(lambda conn: reclaim_lost(conn, now=time.time(), attempts_max=3))
+                lost = await database.run(lambda conn: reclaim_over(conn, now=time.time(), attempts_max=3))
     finally:
         await leases.close()
         database.close()

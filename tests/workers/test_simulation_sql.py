@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from harness.leases import reclaim_over
 from harness.simulation import ATTEMPTS_MAX, LEASE_S, World, check_invariants
 from k2think.agents.pipeline import advance, first_step
 from k2think.schemas.completion import TokenUsage
@@ -13,7 +14,7 @@ from k2think.schemas.progress import Ending, JobView
 from k2think.schemas.trace import AttemptOutcome, CallTrace
 from k2think.store.jobs import accept_job, apply_decision, job_result, job_trace, load_job, request_cancel
 from k2think.store.steps import Claim, claim_step, fail_step, finish_step, heartbeat
-from k2think.store.sweep import due_jobs, due_steps, mark_published, reclaim_lost
+from k2think.store.sweep import due_jobs, due_steps, mark_published
 from k2think.store.tables import metadata
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import StaticPool
@@ -60,7 +61,7 @@ class SqlBooks:
 
     def sweep(self, now: float) -> list[Envelope]:
         messages: list[Envelope] = []
-        reclaim_lost(self.connection, now=now, attempts_max=ATTEMPTS_MAX)
+        reclaim_over(self.connection, now=now, attempts_max=ATTEMPTS_MAX)
         for _job_id in due_jobs(self.connection, now=now):
             messages += self._advance(now)
         due = [step.message for step in due_steps(self.connection, now=now)]
