@@ -142,6 +142,15 @@ class PostgresServer:
         self.stop()
         self.start()
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the running server: its first process, and those that serve."""
+        if self._process is None:
+            raise RuntimeError("PostgreSQL is not running")
+        first = self._process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, children)]
+
     def new_database(self) -> str:
         """Create an empty database; return its URL."""
         import psycopg

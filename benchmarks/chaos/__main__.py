@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -26,12 +25,15 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
 
-from faults import OUTAGE_S, Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
-from invariants import Verdict, check, note_recovery, read_rows  # noqa: E402
+from faults import Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
+from invariants import Verdict, check, read_rows  # noqa: E402
 from k2think.schemas.messages import AgentKind  # noqa: E402
 from k2think.workers.queues import list_keys  # noqa: E402
 from load import BATCH_FINAL, Ledger, Load  # noqa: E402
 from planted import PLANTS  # noqa: E402
+from process_faults import TERM_MAX_S  # noqa: E402
+from recovery import note_recovery, percentiles, recovery  # noqa: E402
+from seeds import run_seeds, seeds_of  # noqa: E402
 from self_test import RUNS, self_test  # noqa: E402
 from small_disk import own_mounts, unmount  # noqa: E402
 from sqlalchemy import text  # noqa: E402
@@ -49,7 +51,7 @@ _OPEN_ATTEMPTS = text("SELECT count(*) FROM attempts WHERE outcome = 'running'")
 
 async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run it; return the report."""
-    small = options.db == "sqlite" and own_mounts()
+    small = own_mounts()
     stack = Stack(folder, options.db, ROLES[options.roles], options.plant, options.seed, options.token_ms / 1000, small)
     os.chdir(folder)  # away from any .env
     try:
@@ -60,14 +62,17 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         os.chdir(HERE)
         if small:
             if options.keep is not None:
-                shutil.copytree(folder / "data", folder / "data_kept")
-            unmount(folder / "data")
+                kept = stack.disk.with_name(f"{stack.disk.name}_kept")
+                shutil.copytree(stack.disk, kept, ignore=shutil.ignore_patterns(".s.*"))
+            unmount(stack.disk)
 
 
 async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
     chance = random.Random(f"faults/{options.seed}")
-    names: list[str] = options.only or draw(list(faults_for(stack)), options.faults, chance)
-    seconds = max(options.jobs * options.pause, (options.every + OUTAGE_S) * len(names), 2.0)
+    known = faults_for(stack)
+    names: list[str] = options.only or draw(list(known), options.faults, chance)
+    # There is load as long as there are faults.
+    seconds = max(options.jobs * options.pause, sum(0.75 * options.every + known[name].lasts_s for name in names), 2.0)
     load = Load(
         jobs=options.jobs,
         killers=options.killers,
@@ -75,8 +80,10 @@ async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
         seed=options.seed,
         url=stack.url,
         key=stack.api_key,
+        redis_url=stack.redis_url,
         ledger=Ledger(stack.folder / "ledger.jsonl"),
     )
+    phases = {"start": time.monotonic() - stack.began}
     began = time.monotonic()
     async with load:
         poison = asyncio.ensure_future(kill_for_poison(stack))
@@ -84,10 +91,12 @@ async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
             sending = asyncio.ensure_future(load.run())
             injected = await inject(stack, names, every_s=options.every, chance=chance)
             await stack.heal()
+            phases["faults"] = time.monotonic() - began
             drained = await _drain(stack, sending, deadline_s=options.drain)
         finally:
             poison.cancel()
         lasted = time.monotonic() - began
+        phases["drain"] = lasted - phases["faults"]
         if drained:
             await asyncio.gather(*(load.collect_batch(batch) for batch in load.batches))
         sending.cancel()
@@ -95,12 +104,23 @@ async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
     verdict = check(stack, load, rows, injected)
     verdict.require(drained, "the work did not come to an end", f"not within {options.drain:g} s after the last fault")
     await _check_quiet(verdict, stack)
+    for role, seconds in stack.ends:
+        verdict.require(seconds <= TERM_MAX_S, "a process did not end when it was told to", role)
     note_recovery(injected, rows)
+    checked = time.monotonic()
     await stack.stop_children()
+    phases["stop"] = time.monotonic() - checked
     for role in (*stack.roles, "supervisor"):
         for name, secret in stack.secrets.items():
             verdict.require(secret not in stack.log(role), "a secret is in a log", f"{name} in that of {role}")
-    return _report(options, stack, injected, verdict, jobs_per_s=len(rows.jobs) / lasted, lasted_s=lasted)
+    verdict.figures |= {
+        "celery_jobs": sum(job.celery for job in load.jobs),
+        "celery_sent_again": sum(max(0, job.asked - 1) for job in load.jobs),
+        "jobs_per_s": round(len(rows.jobs) / lasted, 1),
+        "seconds": round(time.monotonic() - stack.began, 1),
+        "seconds_by_phase": {phase: round(spent, 1) for phase, spent in phases.items()},
+    }
+    return _report(options, stack, injected, verdict)
 
 
 async def _drain(stack: Stack, sending: "asyncio.Future[None]", *, deadline_s: float) -> bool:
@@ -137,15 +157,7 @@ async def _check_quiet(verdict: Verdict, stack: Stack) -> None:
     verdict.require(not stack.engine.open_streams, "streams are left open", stack.engine.open_streams)
 
 
-def _report(
-    options: argparse.Namespace,
-    stack: Stack,
-    injected: list[Injected],
-    verdict: Verdict,
-    *,
-    jobs_per_s: float,
-    lasted_s: float,
-) -> dict[str, Any]:
+def _report(options: argparse.Namespace, stack: Stack, injected: list[Injected], verdict: Verdict) -> dict[str, Any]:
     return {
         "seed": options.seed,
         "db": options.db,
@@ -153,35 +165,14 @@ def _report(
         "plant": options.plant,
         "violations": verdict.shown(),
         **verdict.figures,
-        "recovery_s": _recovery(injected),
+        "recovery_s": recovery((fault.name, fault.recovery_s) for fault in injected),
+        "end_when_told_s": percentiles([seconds for _role, seconds in stack.ends]) if stack.ends else {},
         "faults": [asdict(fault) for fault in injected],
-        "disk_can_be_full": stack.small_disk,
+        "faults_left_out": stack.left_out,
         "restarts": sum(stack.count_restarts().values()),
-        "seconds": round(lasted_s, 1),
-        "jobs_per_s": round(jobs_per_s, 1),
         "peak_memory_mb": stack.peak_mb,
         "cpus": os.cpu_count(),
         "load_average": [round(value, 1) for value in os.getloadavg()],
-    }
-
-
-def _recovery(injected: list[Injected]) -> dict[str, dict[str, float | int]]:
-    """Percentiles by kind of fault: what was killed counts as one kind."""
-    kinds: dict[str, list[float]] = {}
-    for fault in injected:
-        if fault.recovery_s is not None:
-            kinds.setdefault(fault.name.partition(":")[0], []).append(fault.recovery_s)
-            kinds.setdefault("all", []).append(fault.recovery_s)
-    return {kind: _percentiles(values) for kind, values in kinds.items()}
-
-
-def _percentiles(values: list[float]) -> dict[str, float | int]:
-    ordered = sorted(values)
-    return {
-        "count": len(ordered),
-        "p50": round(statistics.median(ordered), 2),
-        "p95": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 2),
-        "max": round(ordered[-1], 2),
     }
 
 
@@ -192,10 +183,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", type=lambda words: words.split(","), help="these faults, in this order: kill:sweeper,…"
     )
-    parser.add_argument("--every", type=float, default=4.0, help="seconds between two faults at most (default: 4)")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults at most (default: 3)")
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two jobs at least (default: 0.1)")
     parser.add_argument("--drain", type=float, default=120.0, help="seconds for the rest after the last fault")
     parser.add_argument("--seed", type=int, default=1, help="draws the load and the faults (default: 1)")
+    parser.add_argument(
+        "--seeds", type=seeds_of, help="these seeds one after the other, and their sum: 1-10, or 3,7 (not with --keep)"
+    )
+    parser.add_argument("--out", type=Path, help="file to append the whole report of each run to, a line of JSON each")
     parser.add_argument("--db", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--roles", choices=list(ROLES), default="full", help="a process per role, or two of all roles")
     parser.add_argument("--plant", choices=list(PLANTS), help="break a promise on purpose: this must be noticed")
@@ -207,7 +202,22 @@ def _options() -> argparse.Namespace:
         metavar="NAMES",
         help=f"break these promises one after the other and see that each is noticed: all, or some of {', '.join(RUNS)}",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.out is not None:
+        options.out = options.out.absolute()
+    if options.seeds is not None and options.keep is not None:
+        parser.error("--keep holds one run only: say --seed")
+    return options
+
+
+def _words_of_a_run(options: argparse.Namespace) -> list[str]:
+    """The arguments of each of several runs."""
+    words = ["--db", options.db, "--roles", options.roles]
+    words += [] if options.only is None else ["--only", ",".join(options.only)]
+    words += [] if options.plant is None else ["--plant", options.plant]
+    for name in ("jobs", "faults", "every", "pause", "drain", "killers", "token_ms"):
+        words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    return words
 
 
 def _interrupted(*_: object) -> None:
@@ -226,6 +236,10 @@ def main() -> int:
         tried = self_test(list(RUNS) if options.self_test == "all" else options.self_test.split(","))
         print(json.dumps(tried, indent=2))
         return 0 if all(one["caught"] for one in tried.values()) else 1
+    if options.seeds is not None:
+        whole, kept = run_seeds(options.seeds, _words_of_a_run(options), options.out)
+        print(json.dumps(whole, indent=2))
+        return 0 if kept else 1
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
         report = asyncio.run(run(options, options.keep.absolute()))
@@ -234,6 +248,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="k2chaos-", ignore_cleanup_errors=True) as folder:
             report = asyncio.run(run(options, Path(folder)))
     print(json.dumps(report, indent=2))
+    if options.out is not None:
+        with options.out.open("a") as file:
+            file.write(json.dumps(report) + "\n")
     if report["violations"]:
         print(f"Broken promises; see them again with --seed {options.seed} --db {options.db}", file=sys.stderr)
         return 1

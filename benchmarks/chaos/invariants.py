@@ -5,12 +5,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+from clock import true_time
 from faults import Injected, pid_of
 from k2think.agents.backends.simulator import CallOutcome, CallRecord
 from load import FINAL, Batch, Job, Load, digest_of
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 from stack import Stack
 
 STARTS_MAX = 3
@@ -34,6 +36,7 @@ _QUERIES = {
     "lines": "SELECT batch_id, line, status, job_id FROM batch_requests",
     "batches": "SELECT id, status, lease_until FROM batches",
 }
+_TIMES = {"claimed_at", "created_at", "finished_at", "published_at"}
 
 
 @dataclass
@@ -50,8 +53,9 @@ class Rows:
 
 
 def read_rows(conn: Connection) -> Rows:
-    """Read everything in one snapshot."""
-    found = {name: list(conn.execute(text(query))) for name, query in _QUERIES.items()}
+    """Read everything in one snapshot. Times of clocks that had jumped are told by the true one."""
+    now = time.time()
+    found = {name: [_by_true_time(row, now) for row in conn.execute(text(query))] for name, query in _QUERIES.items()}
     return Rows(
         jobs={row.id: row for row in found["jobs"]},
         steps={(row.job_id, row.name): row for row in found["steps"]},
@@ -61,6 +65,14 @@ def read_rows(conn: Connection) -> Rows:
         lines=found["lines"],
         batches=found["batches"],
     )
+
+
+def _by_true_time(row: Row[Any], now: float) -> SimpleNamespace:
+    values = row._asdict()
+    for name in _TIMES & values.keys():
+        if values[name] is not None:
+            values[name] = true_time(values[name], now)
+    return SimpleNamespace(**values)
 
 
 @dataclass
@@ -88,7 +100,8 @@ def check(stack: Stack, load: Load, rows: Rows, injected: list[Injected]) -> Ver
     verdict = Verdict()
     _check_jobs(verdict, load, rows)
     _check_steps(verdict, rows)
-    _check_calls(verdict, stack, rows)
+    lost_at = [fault.began for fault in injected if fault.name == "net:engine:dead"]
+    _check_calls(verdict, stack, rows, lost_at)
     for batch in load.batches:
         _check_batch(verdict, batch, rows)
     _check_bells(verdict, rows, before=min([stack.first_kill, *(fault.began for fault in injected)]))
@@ -112,6 +125,7 @@ def _check_jobs(verdict: Verdict, load: Load, rows: Rows) -> None:
     for job in load.jobs:
         duplicated += _check_job(verdict, job, rows)
     unclear = sum(job.unclear for job in load.jobs if job.key is None)
+    unclear += sum(job.celery and not job.ids for job in load.jobs)
     of_lines = {line.job_id for line in rows.lines}
     unknown = [job_id for job_id in rows.jobs if job_id not in accepted and job_id not in of_lines]
     verdict.require(len(unknown) <= unclear, "there are jobs that nobody sent", unknown)
@@ -166,8 +180,11 @@ def _check_steps(verdict: Verdict, rows: Rows) -> None:
     verdict.figures |= {"rejected_stale_writes": outcomes["stale"], "attempts": dict(outcomes)}
 
 
-def _check_calls(verdict: Verdict, stack: Stack, rows: Rows) -> None:
-    """Compare our ledger with the engine's, attempt by attempt: the engine is told in X-Request-Id whose call it is."""
+def _check_calls(verdict: Verdict, stack: Stack, rows: Rows, lost_at: list[float]) -> None:
+    """Compare our ledger with the engine's, attempt by attempt: the engine is told in X-Request-Id whose call it is.
+
+    `lost_at`: when the connections that there were got lost, so that the engine could not see a client leave.
+    """
     calls: dict[tuple[str, str, int], list[CallRecord]] = defaultdict(list)
     for call in stack.engine.calls:
         job_id, step, number = call.request.headers.get("x-request-id", "..0").split(".")
@@ -191,7 +208,7 @@ def _check_calls(verdict: Verdict, stack: Stack, rows: Rows) -> None:
         explained = kind != "tokens_unaccounted" or missing == 0
         verdict.require(explained, "tokens are unaccounted", (*key, attempt.outcome, sent, attempt.completion_tokens))
         if pid_of(attempt.worker) not in stack.stopped_pids:
-            _check_times(verdict, made, key, rows.jobs[key[0]].finished_at, to_unix)
+            _check_times(verdict, made, key, rows.jobs[key[0]].finished_at, to_unix, lost_at)
     verdict.figures |= {name: figures[name] for name in _KINDS}
 
 
@@ -217,13 +234,18 @@ def _account(attempt: Any, calls: list[CallRecord], *, sent: int, alive: bool) -
     return "tokens_unaccounted"
 
 
-def _check_times(verdict: Verdict, calls: list[CallRecord], key: object, ended: float | None, to_unix: float) -> None:
+def _check_times(
+    verdict: Verdict, calls: list[CallRecord], key: object, ended: float | None, to_unix: float, lost_at: list[float]
+) -> None:
     for call in calls:
         if ended is None:
             continue
-        verdict.require(call.opened_at + to_unix <= ended + LATE_S, "a call began after its job's end", key)
-        closed = call.closed_at if call.closed_at is not None else time.monotonic()
-        verdict.require(closed + to_unix <= ended + CLOSED_S, "a stream stayed open after its job's end", key)
+        opened = call.opened_at + to_unix
+        closed = (call.closed_at if call.closed_at is not None else time.monotonic()) + to_unix
+        verdict.require(opened <= ended + LATE_S, "a call began after its job's end", key)
+        seen = not any(opened <= at <= closed for at in lost_at)
+        held = closed <= ended + CLOSED_S or not seen
+        verdict.require(held, "a stream stayed open after its job's end", key)
 
 
 def _check_batch(verdict: Verdict, batch: Batch, rows: Rows) -> None:
@@ -250,33 +272,3 @@ def _check_bells(verdict: Verdict, rows: Rows, *, before: float) -> None:
     few = again <= max(BELLS_MIN, BELLS_SHARE * len(quiet))
     verdict.require(few, "steps were rung for again without a fault", f"{again} of {len(quiet)}")
     verdict.figures["rung_again_before_the_first_fault"] = again
-
-
-def note_recovery(injected: list[Injected], rows: Rows) -> None:
-    """Find out how long it took until work went on after each fault."""
-    claims: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for attempt in rows.attempts:
-        claims[attempt.job_id, attempt.step].append(attempt)
-    for fault in injected:
-        if fault.recovery_s is not None:
-            continue
-        if fault.name.startswith("kill:") and fault.pid is not None:
-            fault.recovery_s = _taken_up(claims, fault)
-        else:
-            after = [
-                attempt.finished_at - fault.ended
-                for attempt in rows.attempts
-                if attempt.claimed_at >= fault.ended and attempt.outcome == "done" and attempt.finished_at is not None
-            ]
-            fault.recovery_s = min(after, default=None)
-
-
-def _taken_up(claims: dict[tuple[str, str], list[Any]], fault: Injected) -> float | None:
-    """Seconds from the kill until the last of the killed worker's steps was claimed again."""
-    waited: list[float] = []
-    for attempts in claims.values():
-        for attempt in attempts:
-            if pid_of(attempt.worker) == fault.pid and attempt.outcome == "lost":
-                again = [one.claimed_at for one in attempts if one.attempt == attempt.attempt + 1]
-                waited += [at - fault.began for at in again]
-    return max(waited, default=None)

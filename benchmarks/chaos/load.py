@@ -1,4 +1,4 @@
-"""The client of a chaos run: jobs and batches over HTTP, and a ledger of its own that outlives everything."""
+"""The clients of a chaos run: jobs and batches over HTTP, jobs by the Celery door, and a ledger of its own that outlives everything."""
 
 import asyncio
 import hashlib
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from celery_caller import CeleryCaller
 from model import BROKEN, KILLER
 
+CELERY_SHARE = 0.05
 REPEATED_SHARE = 0.10
 CANCELLED_SHARE = 0.05
 POISON_SHARE = 0.02
@@ -23,6 +25,8 @@ BAD_LINE_EVERY = 10
 ODD_TEXT = "A text with \u202e, \u0001, \U0001f9ea and 50,000 letters: " + "x" * 50_000
 REQUEST_TIMEOUT_S = 10.0
 GIVE_UP_S = 180.0
+SEND_AGAIN_S = 20.0
+"""How long a caller of the Celery door waits for its answer until it sends the same again."""
 FINAL = ("succeeded", "refused", "failed", "cancelled", "expired")
 BATCH_FINAL = ("completed", "failed", "expired", "cancelled")
 
@@ -57,10 +61,14 @@ class Job:
     """Idempotency key; None = none is sent."""
     kind: str
     """plain, cancelled, killer, broken or odd."""
+    celery: bool
+    """Whether it comes in by the Celery door, whose answer is the result."""
     repeated: bool
     followed: bool
     ids: list[str] = field(default_factory=list[str])
     """What its submissions were answered with."""
+    asked: int = 0
+    """How often it was sent by the Celery door."""
     unclear: int = 0
     """Submissions that may or may not have been accepted."""
     cancel_answer: str | None = None
@@ -93,7 +101,16 @@ class Load:
     """Sends the jobs, evenly over a time, and the batches."""
 
     def __init__(
-        self, *, jobs: int, killers: int, seconds: float, seed: int, url: str, key: str, ledger: Ledger
+        self,
+        *,
+        jobs: int,
+        killers: int,
+        seconds: float,
+        seed: int,
+        url: str,
+        key: str,
+        redis_url: str,
+        ledger: Ledger,
     ) -> None:
         """`killers` of the poisoned jobs kill their worker: each takes three of them, with all that ran there."""
         self._random = random.Random(f"load/{seed}")
@@ -101,6 +118,7 @@ class Load:
         self._seconds = seconds
         self._url = url
         self._key = key
+        self._redis_url = redis_url
         self._ledger = ledger
         kinds = self._kinds(jobs, killers)
         self.jobs = [self._job(number, kind) for number, kind in enumerate(kinds)]
@@ -126,14 +144,16 @@ class Load:
             "priority": chance.choice(("interactive", "normal", "batch")),
         }
         problem = f"What is 347 + 58? (problem {number} of {self._seed}) {mark}"
-        keyed = chance.random() < KEYED_SHARE
+        celery = kind == "plain" and chance.random() < CELERY_SHARE
+        keyed = celery or chance.random() < KEYED_SHARE
         return Job(
             number=number,
             body={"problem": problem, "policy": policy, "metadata": {"number": str(number)}},
             key=f"chaos-{self._seed}-{number}" if keyed else None,
             kind=kind,
-            repeated=keyed and chance.random() < REPEATED_SHARE / KEYED_SHARE,
-            followed=chance.random() < FOLLOWED_SHARE,
+            celery=celery,
+            repeated=not celery and keyed and chance.random() < REPEATED_SHARE / KEYED_SHARE,
+            followed=not celery and chance.random() < FOLLOWED_SHARE,
         )
 
     def _batch(self, number: int, lines: int) -> Batch:
@@ -158,9 +178,11 @@ class Load:
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
             connector=aiohttp.TCPConnector(limit=64),
         )
+        self._celery = CeleryCaller(self._redis_url)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._celery.close()
         await self._http.close()
         self._ledger.close()
 
@@ -175,6 +197,9 @@ class Load:
 
     async def _send_job(self, job: Job, *, at_s: float) -> None:
         await asyncio.sleep(at_s)
+        if job.celery:
+            await self._ask(job)
+            return
         await self._submit(job)
         if job.kind == "cancelled":
             await asyncio.sleep(self._random.random())
@@ -191,6 +216,24 @@ class Load:
                 job.digest = digest_of(found["result"])
                 await self._ledger.write(shown=job.ids[0], digest=job.digest)
                 return
+
+    async def _ask(self, job: Job) -> None:
+        """Send it by the Celery door until it is answered: Redis may lose the message, and the answer."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            job.asked += 1
+            await self._ledger.write(asked=job.number, key=job.key)
+            answer = await self._celery.ask({**job.body, "idempotency_key": job.key}, patience_s=SEND_AGAIN_S)
+            if answer is not None and answer["job_id"]:
+                break
+            if answer is not None and answer["error"]["code"] != "queue_full":
+                raise RuntimeError(f"the Celery door: {answer['error']}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the Celery door: job {job.number} was not answered for {GIVE_UP_S:.0f} s")
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+        job.ids.append(answer["job_id"])
+        job.digest = digest_of(answer)
+        await self._ledger.write(answered=answer["job_id"], number=job.number, digest=job.digest)
 
     async def _submit(self, job: Job) -> None:
         headers = {} if job.key is None else {"Idempotency-Key": job.key}

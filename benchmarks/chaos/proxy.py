@@ -1,9 +1,10 @@
-"""A TCP proxy that can be told to be slow, to cut everything into slices, to fall silent, and to reset connections."""
+"""A TCP proxy that can be told to be slow, to cut everything into slices, to fall silent, to lose connections, and to reset them."""
 
 import asyncio
 import contextlib
 import socket
 import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 
 READ_BYTES = 65_536
@@ -15,13 +16,33 @@ Target = Path | tuple[str, int]
 """A Unix socket, or host and port."""
 
 
+@dataclass(eq=False)
+class _Link:
+    """A connection that is passed on."""
+
+    here: asyncio.StreamWriter
+    """To the client."""
+    beyond: asyncio.StreamWriter | None = None
+    """To the server; None = not yet connected."""
+    lost: bool = False
+    """Whether all that is sent into it is swallowed, and neither side hears of the other's end."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether the server may be told that the client of a lost one has gone."""
+
+    def abort(self) -> None:
+        """Reset both sides."""
+        for writer in (self.here, self.beyond):
+            if writer is not None:
+                _abort(writer)
+
+
 class Proxy:
     """Listens on a free port of loopback. Belongs to one event loop."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[_Link] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.port = 0
@@ -40,7 +61,8 @@ class Proxy:
         """Close the listener and all connections."""
         if self._server is not None:
             self._server.close()
-        self.reset()
+        for link in list(self._links):
+            link.abort()
 
     def heal(self) -> None:
         """Pass everything on as it comes."""
@@ -51,32 +73,44 @@ class Proxy:
         """Keep connections open and take new ones, and pass nothing on: both sides see a peer that says nothing."""
         self._flowing.clear()
 
+    def lose(self) -> None:
+        """Swallow for ever what comes on the connections that there are, and reset none of them; new ones work."""
+        for link in self._links:
+            link.lost = link.beyond is not None
+
+    def end_lost(self) -> None:
+        """Tell servers, as their kernels would some day, that clients of lost connections have gone. No client is told."""
+        for link in self._links:
+            link.over.set()
+
     def reset(self) -> None:
-        """Reset (RST) all connections, on both sides."""
-        for writer in list(self._writers):
-            _abort(writer)
+        """Reset (RST) all connections that are not lost, on both sides."""
+        for link in list(self._links):
+            if not link.lost:
+                link.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        beyond: asyncio.StreamWriter | None = None
+        link = _Link(writer)
+        self._links.add(link)
         try:
             await self._flowing.wait()
-            back, beyond = await self._connect()
-            self._writers.add(beyond)
-            pipes = [
-                asyncio.ensure_future(self._pipe(reader, beyond)),
-                asyncio.ensure_future(self._pipe(back, writer)),
-            ]
-            await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
-            for pipe in pipes:
+            back, link.beyond = await self._connect()
+            there = asyncio.ensure_future(self._pipe(link, reader, link.beyond))
+            here = asyncio.ensure_future(self._pipe(link, back, writer))
+            await asyncio.wait((there, here), return_when=asyncio.FIRST_COMPLETED)
+            if link.lost:
+                await there
+                writer.close()
+                await link.over.wait()
+            for pipe in (there, here):
                 pipe.cancel()
-            await asyncio.gather(*pipes, return_exceptions=True)
+            await asyncio.gather(there, here, return_exceptions=True)
         except OSError:
             _abort(writer)
         finally:
-            for each in (writer, beyond):
+            self._links.discard(link)
+            for each in (writer, link.beyond):
                 if each is not None:
-                    self._writers.discard(each)
                     each.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -84,9 +118,11 @@ class Proxy:
             return await asyncio.open_unix_connection(str(self._target), limit=READ_BYTES)
         return await asyncio.open_connection(*self._target, limit=READ_BYTES)
 
-    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pipe(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while piece := await reader.read(READ_BYTES):
+                if link.lost:
+                    continue
                 if self.latency_s:
                     await asyncio.sleep(self.latency_s)
                 size = self.slice_bytes

@@ -6,7 +6,6 @@ import os
 import subprocess
 from pathlib import Path
 
-SIZE_MB = 128
 CLONE_NEWNS = 0x20000
 PIECE = b"0" * 1_048_576
 
@@ -21,9 +20,9 @@ def own_mounts() -> bool:
     return subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode == 0
 
 
-def mount_small(folder: Path) -> None:
-    """Put an empty file system of SIZE_MB in memory on the folder."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", str(folder)], check=True)
+def mount_small(folder: Path, size_mb: int) -> None:
+    """Put an empty file system of this size in memory on the folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)], check=True)
 
 
 def unmount(folder: Path) -> None:

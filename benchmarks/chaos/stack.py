@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import psycopg
 import redis.asyncio
 import structlog
+from clock import Clocks, find_library
 from conftest import PostgresServer
 from harness.stack import free_port
 from k2think.agents.backends.simulator import SimulatedEngine, SimulatedServer, SolvingResponder
@@ -46,6 +48,10 @@ IDLE_TIMEOUT_S = 3.0
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
 SAMPLE_S = 0.5
+SQLITE_DISK_MB = 128
+POSTGRESQL_DISK_MB = 384
+POSTGRESQL_LOG_MB = 64
+"""How much its log of writes may grow between two checkpoints, where the disk is small."""
 KIB = 1024
 
 
@@ -122,8 +128,13 @@ class Stack:
     """Those that stood still for a while."""
     first_kill: float = math.inf
     """When a process was first killed, Unix time."""
+    ends: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    """Which children were told to end, and how many seconds each took."""
     peak_mb: dict[str, float] = field(default_factory=dict[str, float])
     """Most resident memory of a process, by child."""
+
+    began: float = field(default_factory=time.monotonic)
+    """Monotonic seconds."""
 
     async def start(self) -> None:
         """Start everything and wait until the gateway is ready and all workers run."""
@@ -133,13 +144,17 @@ class Stack:
         if self.db == "postgresql":
             (self.folder / "pg").mkdir()
             self.folder.chmod(0o755)
+            if self.small_disk:
+                mount_small(self.disk, POSTGRESQL_DISK_MB)
             self.postgres = await asyncio.to_thread(PostgresServer, self.folder / "pg")
             self.database_url = await asyncio.to_thread(self.postgres.new_database)
+            if self.small_disk:
+                await asyncio.to_thread(_keep_log_small, self.database_url)
         else:
             self.database_url = f"sqlite:///{self.folder / 'data' / 'k2think.db'}"
             (self.folder / "data").mkdir()
             if self.small_disk:
-                mount_small(self.folder / "data")
+                mount_small(self.disk, SQLITE_DISK_MB)
         await asyncio.to_thread(upgrade, self.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
         self.database = Database(self.database_url)
         made = new_key()
@@ -157,9 +172,27 @@ class Stack:
             self.proxies["postgresql"] = Proxy(self.folder / "pg" / "run" / ".s.PGSQL.5432")
         for proxy in self.proxies.values():
             await proxy.start()
+        library = find_library()
+        self.clocks = None if library is None else Clocks(self.folder / "clocks", library)
         self.url = f"http://127.0.0.1:{free_port()}"
         self._start_children()
         await self._wait_until_up()
+
+    @property
+    def disk(self) -> Path:
+        """Folder of the database, which is a file system of its own where the disk is small."""
+        return self.folder / ("pg" if self.db == "postgresql" else "data")
+
+    @property
+    def redis_url(self) -> str:
+        """Of Redis, by way of the proxy."""
+        return f"redis://:{self.redis.password}@127.0.0.1:{self.proxies['redis'].port}/0"
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Faults that this machine cannot have, and why."""
+        missing = {} if self.small_disk else {"disk:full": "a small file system of its own needs Linux and root"}
+        return missing if self.clocks is not None else {**missing, "clock": "libfaketime is not installed"}
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -173,7 +206,7 @@ class Stack:
         environment = {
             "K2THINK_DATA_DIR": str(self.folder / "data"),
             "K2THINK_DATABASE_URL": url,
-            "K2THINK_BROKER_URL": f"redis://:{self.redis.password}@127.0.0.1:{self.proxies['redis'].port}/0",
+            "K2THINK_BROKER_URL": self.redis_url,
             "K2THINK_GATEWAY__PORT": self.url.rpartition(":")[2],
             "K2THINK_GENERATOR__BACKEND": "openai",
             "K2THINK_GENERATOR__BASE_URL": f"http://127.0.0.1:{self.proxies['engine'].port}/v1",
@@ -191,9 +224,10 @@ class Stack:
         for role in self.roles:
             words = [role] if role in ("sweeper", "gateway") else ["worker", role.partition("-")[0]]
             command = k2think_command(*words)
+            clock = {} if self.clocks is None else self.clocks.environment(role)
             if self.plant is not None:
                 command = [sys.executable, str(Path(__file__).resolve().with_name("planted.py")), self.plant, *words]
-            self.children[role] = Child(role, command, environment, output=self.folder / f"{role}.log")
+            self.children[role] = Child(role, command, environment | clock, output=self.folder / f"{role}.log")
         self._supervisor = Supervisor(list(self.children.values()), stop_timeout_s=STOP_TIMEOUT_S)
         self._supervisor_log: TextIO = (self.folder / "supervisor.log").open("a", buffering=1)
         structlog.configure(
@@ -206,17 +240,12 @@ class Stack:
         self._sampler = asyncio.ensure_future(self._sample())
 
     async def _wait_until_up(self) -> None:
-        workers = [role for role in self.roles if role != "gateway"]
-        waiting = {role: "sweeper_started" if role == "sweeper" else "worker_started" for role in workers}
-        waiting["gateway"] = "gateway_started"
+        waiting = list(self.roles)
         deadline = time.monotonic() + START_TIMEOUT_S
         while waiting:
-            for role, event in list(waiting.items()):
-                if self.count(role, event):
-                    del waiting[role]
-            if time.monotonic() > deadline:
-                role = next(iter(waiting))
-                raise RuntimeError(f"{role} did not start: {self.log(role)[-3000:]}")
+            waiting = [role for role in waiting if not self.count_starts(role)]
+            if waiting and time.monotonic() > deadline:
+                raise RuntimeError(f"{waiting[0]} did not start: {self.log(waiting[0])[-3000:]}")
             await asyncio.sleep(0.05)
 
     def log(self, role: str) -> str:
@@ -230,9 +259,10 @@ class Stack:
             if line.startswith("{"):
                 yield json.loads(line)
 
-    def count(self, role: str, event: str) -> int:
-        """How often a child has logged an event."""
-        return sum(line.get("event") == event for line in self.lines(role))
+    def count_starts(self, role: str) -> int:
+        """How often a child was up."""
+        subject = role if role in ("sweeper", "gateway") else "worker"
+        return self.log(role).count(f'"event": "{subject}_started"')
 
     def count_restarts(self) -> Counter[str]:
         """How often each child has died."""
@@ -280,6 +310,9 @@ class Stack:
         """End whatever fault there is."""
         for proxy in self.proxies.values():
             proxy.heal()
+            proxy.end_lost()
+        if self.clocks is not None:
+            self.clocks.set(list(self.roles), 0)
         self.model.fault = None
         for role in self.roles:
             self.send(role, signal.SIGCONT)
@@ -310,3 +343,10 @@ class Stack:
 def _address(url: str) -> tuple[str, int]:
     host, _, port = url.removeprefix("http://").rpartition(":")
     return host, int(port)
+
+
+def _keep_log_small(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET max_wal_size = '{POSTGRESQL_LOG_MB}MB'")
+        connection.execute(f"ALTER SYSTEM SET min_wal_size = '{POSTGRESQL_LOG_MB // 2}MB'")
+        connection.execute("SELECT pg_reload_conf()")
