@@ -1,4 +1,4 @@
-"""Workers that lose Redis, the database, or their own process: they wait, resume, hand back, and say so once."""
+"""Workers that lose Redis, the database, the right time, or their own process: they wait, resume, hand back, say so once."""
 
 import asyncio
 import json
@@ -24,6 +24,8 @@ from pydantic import SecretStr
 
 START_TIMEOUT_S = 60.0
 JOBS = 15
+LEASE_S = 5
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
 class Worker:
@@ -96,7 +98,7 @@ def variables(database_url: str, broker_url: str, server: SimulatedServer) -> di
         "K2THINK_GENERATOR__BACKEND": "openai",
         "K2THINK_GENERATOR__BASE_URL": server.url,
         "K2THINK_GENERATOR__MODEL": "simulated",
-        "K2THINK_LEASE_S": "5",
+        "K2THINK_LEASE_S": str(LEASE_S),
         "K2THINK_HEARTBEAT_S": "1",
         "K2THINK_SHUTDOWN_S": "0.5",
     }
@@ -123,13 +125,14 @@ async def test_redis_and_postgresql_come_and_go(
 
             ids = await submit_all(session, JOBS)
             await asyncio.to_thread(postgres_server.stop)
-            await asyncio.sleep(3)
+            await asyncio.sleep(LEASE_S + 2)
             await asyncio.to_thread(postgres_server.start)
             assert all_succeeded(await results_of(session, ids))
     assert worker.process.poll() is None, "it survived both"
     lost = [line["service"] for line in worker.lines("service_unavailable")]
     for service in ("redis", "database"):
         assert lost.count(service) == 1, f"said once, not a thousand times: {lost}"
+    assert not worker.lines("lease_ran_out"), "nobody is dead because the database was"
     assert worker.stop() == 0
 
 
@@ -216,6 +219,70 @@ async def test_what_is_no_message_is_refused_without_being_repeated(
     log = worker.log.read_text()
     assert secret not in log
     assert not worker.lines("service_unavailable")
+
+
+class Clock:
+    """The machine's clock as libfaketime shows it to the workers; monotonic clocks stay true, as when a clock is set."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.set(0)
+        self.variables = {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DISABLE_SHM": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def set(self, ahead_s: int) -> None:
+        """Put it ahead of the true time by so much."""
+        written = self._file.with_suffix(".new")
+        written.write_text(f"{ahead_s:+d}\n")
+        written.replace(self._file)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+@pytest.mark.timeout(180)
+async def test_a_clock_that_is_set_ends_no_lease_of_who_lives_and_keeps_none_of_who_is_dead(
+    tmp_path: Path, redis_server: Any, start_worker: Callable[..., Worker]
+) -> None:
+    database_url = f"sqlite:///{tmp_path}/k2think.db"
+    await asyncio.to_thread(upgrade, database_url)
+    clock = Clock(tmp_path / "clock")
+    engine = SimulatedEngine(slots=64, token_s=0.5)
+    async with SimulatedServer(SolvingResponder(accuracy=1.0, reasoning_tokens=200), engine=engine) as server:
+        environment = {**variables(database_url, redis_server.url, server), **clock.variables}
+        environment |= {"K2THINK_LEASE_S": "2", "K2THINK_HEARTBEAT_S": "0.5"}
+        first = start_worker(**environment)
+        await first.wait_for("worker_started")
+        async with client(database_url, redis_server.url) as session:
+            job = {"plan": "off", "n": 3, "selection": "vote", "early_stop": False, "deadline_s": 86_400}
+            [job_id] = await submit_all(session, 1, policy=job)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while server.open_streams < 3:
+                    await asyncio.sleep(0.02)
+            second = start_worker(**environment)
+            await second.wait_for("worker_started")
+
+            for jumps, ahead_s in enumerate((3600, -3600), 1):
+                clock.set(ahead_s)
+                for worker in (first, second):
+                    await worker.wait_for("clock_jumped", jumps)
+                await asyncio.sleep(5)
+                for worker in (first, second):
+                    assert not worker.lines("lease_ran_out")
+                    assert len(worker.lines("clock_jumped")) == jumps
+            assert (server.open_streams, len(server.calls)) == (3, 3)
+
+            clock.set(-7200)
+            first.process.kill()
+            engine.token_s = 0.001
+            assert all_succeeded(await results_of(session, [job_id], timeout_s=30))
+    assert len(second.lines("lease_ran_out")) == 3
+    assert len(server.calls) == 6
+    assert second.stop() == 0
 
 
 @pytest.mark.timeout(180)
