@@ -162,7 +162,10 @@ async def test_a_redis_that_refuses_to_write_is_waited_for(
                 ids = await submit_all(session, JOBS)
                 admin.execute_command(begin)
                 ids += await submit_all(session, JOBS)
-                await asyncio.sleep(6)
+                late = start_worker(**variables(database_url, redis_server.url, server))
+                await late.wait_for("worker_started")
+                await asyncio.sleep(4)
+                assert late.stop() == 0, "it waits, and stops when told"
                 assert worker.process.poll() is None, worker.log.read_text()[-2000:]
                 admin.execute_command(end)
                 assert all_succeeded(await results_of(session, ids))
