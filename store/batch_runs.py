@@ -36,6 +36,8 @@ __all__ = [
     "start_finalizing",
 ]
 
+LEASES_AHEAD_MAX = 10
+"""A lease that ends later than so many leases from now is none: gateways may have different settings, but not by so much."""
 _ENDS_AT = {
     BatchStatus.completed: batches.c.completed_at,
     BatchStatus.expired: batches.c.expired_at,
@@ -43,7 +45,14 @@ _ENDS_AT = {
 }
 _FREE = (
     select(batches.c.id, batches.c.fence)
-    .where(text(OPEN_BATCH_SQL), or_(batches.c.lease_until.is_(None), batches.c.lease_until < bindparam("now")))
+    .where(
+        text(OPEN_BATCH_SQL),
+        or_(
+            batches.c.lease_until.is_(None),
+            batches.c.lease_until < bindparam("now"),
+            batches.c.lease_until > bindparam("later"),
+        ),
+    )
     .order_by(batches.c.id)
     .limit(bindparam("limit"))
 )
@@ -89,19 +98,27 @@ class Batch:
 # ---- Claims
 
 
-def any_free(conn: Connection, *, now: float) -> bool:
+def any_free(conn: Connection, *, now: float, lease_s: float) -> bool:
     """Whether `claim_batches` would find something; reads only."""
-    return conn.execute(_FREE, {"now": now, "limit": 1}).first() is not None
+    return conn.execute(_FREE, _free(now, lease_s) | {"limit": 1}).first() is not None
 
 
 def claim_batches(conn: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[BatchClaim]:
-    """Claim up to `limit` open batches that nobody works on, oldest first."""
-    free = conn.execute(_FREE_LOCKED, {"now": now, "limit": limit})
+    """Claim up to `limit` open batches that nobody works on, oldest first.
+
+    A lease that ends later than any can (LEASES_AHEAD_MAX) was written before the clock was set back, and holds no longer: should its gateway
+    live, the fence keeps the two apart.
+    """
+    free = conn.execute(_FREE_LOCKED, _free(now, lease_s) | {"limit": limit})
     claims = [BatchClaim(row.id, row.fence + 1) for row in free]
     for claim in claims:
         values = {"lease_owner": owner, "lease_until": now + lease_s, "fence": claim.fence}
         conn.execute(update(batches).where(batches.c.id == claim.batch_id).values(**values))
     return claims
+
+
+def _free(now: float, lease_s: float) -> dict[str, Any]:
+    return {"now": now, "later": now + LEASES_AHEAD_MAX * lease_s}
 
 
 def renew(conn: Connection, claims: Sequence[BatchClaim], *, now: float, lease_s: float) -> list[BatchClaim]:

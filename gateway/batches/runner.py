@@ -59,16 +59,19 @@ class BatchRunner:
         if self._runs and time.monotonic() >= self._renew_at:
             claims = list(self._runs)
             void = await self._database.run(
-                lambda conn: renew(conn, claims, now=time.time(), lease_s=self._lease_s),
+                lambda conn: renew(conn, claims, now=time.time(), lease_s=self._lease_s), urgent=True
             )
             for claim in void:
                 self._runs[claim].cancel()
             self._renew_at = time.monotonic() + self._services.settings.heartbeat_s
         room = RUNS_MAX - self.working
-        if room <= 0 or not await self._database.read(lambda conn: any_free(conn, now=time.time())):
+        if room <= 0 or not await self._database.read(self._any_free):
             return
         for claim in await self._database.run(lambda conn: self._claim(conn, room)):
             self._runs[claim] = asyncio.ensure_future(self._work(claim))
+
+    def _any_free(self, conn: Connection) -> bool:
+        return any_free(conn, now=time.time(), lease_s=self._lease_s)
 
     def _claim(self, conn: Connection, limit: int) -> list[BatchClaim]:
         return claim_batches(conn, owner=self._owner, now=time.time(), lease_s=self._lease_s, limit=limit)

@@ -164,7 +164,7 @@ async def test_a_run_that_is_broken_off_is_taken_up_without_a_second_job(desk: D
 
 async def test_a_gateway_that_stops_gives_its_batches_back(desk: Desk) -> None:
     await desk.create(raw(line("a")))
-    free = partial(desk.services.database.read, lambda conn: any_free(conn, now=time.time()))
+    free = partial(desk.services.database.read, lambda conn: any_free(conn, now=time.time(), lease_s=60))
     assert await free()
     runner = asyncio.ensure_future(BatchRunner(desk.services).run())
     await desk.until_jobs(1)

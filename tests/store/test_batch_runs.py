@@ -133,7 +133,19 @@ def work(story: Story) -> Work:
 
 
 def free(work: Work) -> bool:
-    return work.database.read_sync(lambda conn: any_free(conn, now=work.story.now))
+    return work.database.read_sync(lambda conn: any_free(conn, now=work.story.now, lease_s=10.0))
+
+
+def test_a_lease_of_before_the_clock_was_set_back_holds_nobody_up(work: Work) -> None:
+    """Given a gateway that died, and a clock that was then set back by an hour, then its batch does not wait for an hour."""
+    dead = work.claimed()
+    work.story.now -= 3600
+    assert free(work)
+    (claim,) = work.claim("gateway-2")
+
+    assert claim.fence > dead.fence
+    assert not free(work)
+    assert work.run(lambda conn: renew(conn, [dead], now=work.story.now, lease_s=10.0)) == [dead]
 
 
 def test_a_batch_has_one_worker_until_its_lease_is_over(work: Work) -> None:
