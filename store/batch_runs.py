@@ -106,8 +106,8 @@ def any_free(conn: Connection, *, now: float, lease_s: float) -> bool:
 def claim_batches(conn: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[BatchClaim]:
     """Claim up to `limit` open batches that nobody works on, oldest first.
 
-    A lease that ends later than any can (LEASES_AHEAD_MAX) was written before the clock was set back, and holds no longer: should its gateway
-    live, the fence keeps the two apart.
+    A lease that ends later than any can (LEASES_AHEAD_MAX) was written before the clock was set back, and holds no longer:
+    should its gateway live, the fence keeps the two apart.
     """
     free = conn.execute(_FREE_LOCKED, _free(now, lease_s) | {"limit": limit})
     claims = [BatchClaim(row.id, row.fence + 1) for row in free]
