@@ -27,6 +27,12 @@ class JobView:
     """By name, in order of creation."""
     equivalences: dict[tuple[int, int], bool] = field(default_factory=dict[tuple[int, int], bool])
     """Whether candidates i < j gave the same answer, where that took more than the quick rules to tell."""
+    wake_at: float | None = None
+    """When the state machine is to be asked again at the latest; None = the job has ended, or that is not known."""
+    traceparent: str | None = None
+    """W3C trace context of the submitter; None = not traced."""
+    reply_to: str | None = None
+    """Celery task that waits for the result; None = nobody does."""
 
 
 @dataclass(frozen=True, slots=True)

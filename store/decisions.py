@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Double, bindparam, func, select, text, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from ..schemas.jobs import JobError, JobStatus, SolveResult
-from ..schemas.messages import Body, Envelope, queue_of
-from ..schemas.policy import Priority
+from ..schemas.messages import Envelope, queue_of
 from ..schemas.progress import Decision, Ending, JobView, NewStep
 from ..schemas.trace import AttemptOutcome, EventKind
 from .attempts import give_up_attempt
@@ -20,13 +19,9 @@ from .tables import UNFINISHED_SQL, jobs, steps
 LIST_TEXT_CHARS = 200
 """Characters of problem and answer that lists show."""
 
-_WAKE = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("b_id"), text(UNFINISHED_SQL))
-    .values(wake_at=func.coalesce(bindparam("wake_at", type_=Double), jobs.c.deadline_at))
-    .returning(jobs.c.priority, jobs.c.deadline_at, jobs.c.traceparent, jobs.c.reply_to, jobs.c.started_at)
-)
+_WAKE = update(jobs).where(jobs.c.id == bindparam("b_id"), text(UNFINISHED_SQL)).values(wake_at=bindparam("wake_at"))
 _ADD_STEP = insert_or_ignore(steps, "job_id", "name")
+_NO_STEP: dict[str, Any] = dict.fromkeys(steps.columns.keys()) | {"status": "ready", "attempts": 0, "released": 0}
 _UNFINISHED_STEPS = (
     select(steps.c.name, steps.c.status, steps.c.attempts)
     .where(steps.c.job_id == bindparam("job_id"), text("status IN ('ready', 'running')"))
@@ -66,79 +61,66 @@ class Applied:
     """Celery task that waits for the result; None = nobody does, or there is no result yet."""
 
 
-def add_step(
-    conn: Connection,
-    step: NewStep,
-    *,
-    job_id: str,
-    tenant: str,
-    seq: int,
-    priority: int,
-    deadline_at: float,
-    traceparent: str | None,
-    now: float,
-) -> Envelope | None:
-    """Create the step and return its first message; None = a step of that name exists already."""
-    body: Body = step.body
-    row: dict[str, Any] = dict.fromkeys(steps.columns.keys())
-    row |= {
-        "job_id": job_id,
-        "name": step.name,
-        "seq": seq,
-        "kind": body.kind,
-        "queue": queue_of(body),
-        "priority": priority,
-        "status": "ready",
-        "attempts": 0,
-        "released": 0,
-        "due_at": now + PUBLISH_GRACE_S,
-        "created_at": now,
-        "ready_at": now,
-        "published_at": now,
-        "body": dump(body),
-    }
-    if not conn.execute(_ADD_STEP, row).rowcount:
-        return None
-    return Envelope(
-        job_id=job_id,
-        step=step.name,
-        attempt=1,
-        tenant=tenant,
-        priority=Priority(priority),
-        deadline=deadline_at,
-        traceparent=traceparent,
-        body=body,
+def add_steps(conn: Connection, job: JobView, new: tuple[NewStep, ...], *, now: float) -> tuple[Envelope, ...]:
+    """Create those of the steps that do not exist yet; return their first messages. The caller holds the job's lock."""
+    fresh = [step for step in new if step.name not in job.steps]
+    if not fresh:
+        return ()
+    request = job.request
+    priority = int(request.policy.priority)
+    rows: list[dict[str, Any]] = [
+        _NO_STEP
+        | {
+            "job_id": job.job_id,
+            "name": step.name,
+            "seq": seq,
+            "kind": step.body.kind,
+            "queue": queue_of(step.body),
+            "priority": priority,
+            "due_at": now + PUBLISH_GRACE_S,
+            "created_at": now,
+            "ready_at": now,
+            "published_at": now,
+            "body": dump(step.body),
+        }
+        for seq, step in enumerate(fresh, start=len(job.steps))
+    ]
+    conn.execute(_ADD_STEP, rows)
+    return tuple(
+        Envelope(
+            job_id=job.job_id,
+            step=step.name,
+            attempt=1,
+            tenant=job.tenant,
+            priority=request.policy.priority,
+            deadline=deadline_of(job),
+            traceparent=job.traceparent,
+            body=step.body,
+        )
+        for step in fresh
     )
+
+
+def deadline_of(job: JobView) -> float:
+    """Return the Unix time at which the job expires."""
+    return job.created_at + job.request.policy.deadline_s
 
 
 def apply_decision(conn: Connection, job: JobView, decision: Decision, *, now: float) -> Applied:
     """Create and cancel steps, and end the job if the decision says so; the result is written exactly once.
 
-    An empty `Applied` means that the job had ended already. A decision with `undecided` pairs changes nothing.
+    The caller holds the job's lock since before `job` was read. An empty `Applied` means that the job had ended already.
+    A decision with `undecided` pairs changes nothing.
     """
-    if decision.undecided:
-        return Applied()
-    row = conn.execute(_WAKE, {"b_id": job.job_id, "wake_at": decision.wake_at}).first()
-    if row is None:
+    if decision.undecided or job.status.final:
         return Applied()
     if decision.ending is not None:
-        return _end(conn, job, decision.ending, started_at=row.started_at, reply_to=row.reply_to, now=now)
+        return _end(conn, job, decision.ending, now=now)
+    wake_at = deadline_of(job) if decision.wake_at is None else decision.wake_at
+    if wake_at != job.wake_at:
+        conn.execute(_WAKE, {"b_id": job.job_id, "wake_at": wake_at})
     cancelled = _cancel(conn, job.job_id, set(decision.cancel), now=now) if decision.cancel else ()
-    messages = [
-        add_step(
-            conn,
-            step,
-            job_id=job.job_id,
-            tenant=job.tenant,
-            seq=seq,
-            priority=row.priority,
-            deadline_at=row.deadline_at,
-            traceparent=row.traceparent,
-            now=now,
-        )
-        for seq, step in enumerate(decision.create, start=len(job.steps))
-    ]
-    return Applied(messages=tuple(message for message in messages if message is not None), cancelled=cancelled)
+    return Applied(messages=add_steps(conn, job, decision.create, now=now), cancelled=cancelled)
 
 
 def end_job(conn: Connection, job: JobView, status: JobStatus, error: JobError, *, now: float) -> Applied | None:
@@ -147,11 +129,9 @@ def end_job(conn: Connection, job: JobView, status: JobStatus, error: JobError, 
     return applied if applied.result is not None else None
 
 
-def _end(
-    conn: Connection, job: JobView, ending: Ending, *, started_at: float | None, reply_to: str | None, now: float
-) -> Applied:
+def _end(conn: Connection, job: JobView, ending: Ending, *, now: float) -> Applied:
     cancelled = _cancel(conn, job.job_id, None, now=now)
-    result = build_result(conn, job, ending, started_at=started_at, now=now)
+    result = build_result(conn, job, ending, now=now)
     error_code = result.error.code if result.error else None
     ended = conn.execute(
         _END,
@@ -169,7 +149,7 @@ def _end(
         return Applied()
     detail = {"status": str(result.status), "code": error_code}
     record_event(conn, job.job_id, EventKind.finished, now=now, detail=detail)
-    return Applied(cancelled=cancelled, result=result, reply_to=reply_to)
+    return Applied(cancelled=cancelled, result=result, reply_to=job.reply_to)
 
 
 def _cancel(conn: Connection, job_id: str, names: set[str] | None, *, now: float) -> tuple[tuple[str, int], ...]:

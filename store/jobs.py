@@ -16,7 +16,7 @@ from ..schemas.messages import Envelope
 from ..schemas.outcomes import StepStatus, StepView
 from ..schemas.progress import JobView, NewStep
 from ..schemas.trace import EventKind, JobSummary
-from .decisions import LIST_TEXT_CHARS, Applied, add_step, apply_decision, end_job
+from .decisions import LIST_TEXT_CHARS, Applied, add_steps, apply_decision, end_job
 from .events import events_after, record_event
 from .listed import LISTED_JOBS, PROBLEM_COLUMNS, shown_problem
 from .rows import dump, insert_or_ignore, load_failure, load_result, storable
@@ -35,6 +35,8 @@ __all__ = [
     "job_trace",
     "list_jobs",
     "load_job",
+    "load_steps",
+    "lock_job",
     "mark_replied",
     "queue_depths",
     "request_cancel",
@@ -53,7 +55,15 @@ _BY_KEY = select(jobs.c.id, jobs.c.request_digest).where(
 )
 _NTH_UNFINISHED = select(1).select_from(jobs).where(text(UNFINISHED_SQL)).limit(1).offset(bindparam("skip"))
 _JOB = select(
-    jobs.c.tenant, jobs.c.status, jobs.c.request, jobs.c.created_at, jobs.c.started_at, jobs.c.equivalences
+    jobs.c.tenant,
+    jobs.c.status,
+    jobs.c.request,
+    jobs.c.created_at,
+    jobs.c.started_at,
+    jobs.c.equivalences,
+    jobs.c.wake_at,
+    jobs.c.traceparent,
+    jobs.c.reply_to,
 ).where(jobs.c.id == bindparam("job_id"))
 _JOB_LOCKED = _JOB.with_for_update()
 _STEPS = (
@@ -185,17 +195,8 @@ def accept_job(
             )
         return known
     record_event(conn, job_id, EventKind.accepted, now=now, detail={"priority": int(request.policy.priority)})
-    message = add_step(
-        conn,
-        first,
-        job_id=job_id,
-        tenant=tenant,
-        seq=0,
-        priority=int(request.policy.priority),
-        deadline_at=deadline_at,
-        traceparent=traceparent,
-        now=now,
-    )
+    job = JobView(job_id, tenant, JobStatus.queued, request, created_at=now, started_at=None, traceparent=traceparent)
+    (message,) = add_steps(conn, job, (first,), now=now)
     return Accepted(job_id, True, message)
 
 
@@ -204,10 +205,21 @@ def load_job(conn: Connection, job_id: str, *, lock: bool = False) -> JobView:
 
     With `lock` nobody else can change the job or its steps before the transaction ends: whoever decides must hold it.
     """
-    row = conn.execute(_JOB_LOCKED if lock else _JOB, {"job_id": job_id}).first()
+    job = lock_job(conn, job_id) if lock else _load(conn, _JOB, job_id)
+    load_steps(conn, job)
+    return job
+
+
+def lock_job(conn: Connection, job_id: str) -> JobView:
+    """Lock the job until the transaction ends and return it, without its steps; raise NotFound."""
+    return _load(conn, _JOB_LOCKED, job_id)
+
+
+def _load(conn: Connection, query: Select[*tuple[Any, ...]], job_id: str) -> JobView:
+    row = conn.execute(query, {"job_id": job_id}).first()
     if row is None:
         raise _unknown(job_id)
-    view = JobView(
+    return JobView(
         job_id=job_id,
         tenant=row.tenant,
         status=JobStatus(row.status),
@@ -215,17 +227,23 @@ def load_job(conn: Connection, job_id: str, *, lock: bool = False) -> JobView:
         created_at=row.created_at,
         started_at=row.started_at,
         equivalences={(i, j): same for i, j, same in _Equivalences.validate_json(row.equivalences)},
+        wake_at=row.wake_at,
+        traceparent=row.traceparent,
+        reply_to=row.reply_to,
     )
-    rows = sorted(conn.execute(_STEPS, {"job_id": job_id}).all(), key=lambda row: (row.seq, row.name))
+
+
+def load_steps(conn: Connection, job: JobView) -> None:
+    """Read the steps of a job that came without them."""
+    rows = sorted(conn.execute(_STEPS, {"job_id": job.job_id}).all(), key=lambda row: (row.seq, row.name))
     for _, name, status, result, failure, *tokens in rows:
-        view.steps[name] = StepView(
+        job.steps[name] = StepView(
             name=name,
             status=StepStatus(status),
             result=load_result(result),
             failure=load_failure(failure),
             usage=_usage(*tokens),
         )
-    return view
 
 
 def save_equivalences(conn: Connection, job_id: str, values: dict[tuple[int, int], bool]) -> None:

@@ -28,9 +28,7 @@ _COMPARISONS = (
 )
 
 
-def build_result(
-    conn: Connection, job: JobView, ending: Ending, *, started_at: float | None, now: float
-) -> SolveResult:
+def build_result(conn: Connection, job: JobView, ending: Ending, *, now: float) -> SolveResult:
     """Return the result that the ending stands for; an answer is in it only when the job succeeded."""
     candidate, plan = _winner(conn, job, ending)
     return SolveResult(
@@ -43,7 +41,7 @@ def build_result(
         plan=plan,
         selection=_selection(conn, job.job_id, ending.selection),
         usage=_usage(conn, job.job_id),
-        timings=_timings(conn, job, started_at=started_at, now=now),
+        timings=_timings(conn, job, now=now),
         error=ending.error,
         metadata=job.request.metadata,
     )
@@ -94,7 +92,8 @@ def _usage(conn: Connection, job_id: str) -> UsageReport:
     )
 
 
-def _timings(conn: Connection, job: JobView, *, started_at: float | None, now: float) -> Timings:
+def _timings(conn: Connection, job: JobView, *, now: float) -> Timings:
+    started_at = job.started_at
     spans = [row for row in conn.execute(_SPANS, {"job_id": job.job_id}) if row.status != "cancelled"]
     return Timings(
         queue=max(0.0, (now if started_at is None else started_at) - job.created_at),

@@ -24,8 +24,7 @@ from .rows import dump, insert_or_ignore, storable
 from .tables import UNFINISHED_SQL, comparisons, jobs, steps
 
 PUBLISH_GRACE_S = 5.0
-"""How long a published step may wait for a claim before the sweeper publishes it again, and how long a finished one may
-wait for the decision that follows from it."""
+"""How long a published step may wait for a claim before the sweeper publishes it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,7 @@ class Claim:
     """Attempts that count toward the dead letters, this one included: handed back ones do not."""
 
 
-_UNFINISHED = ("queued", "running")
-_LOCK_JOB = select(jobs.c.status, jobs.c.deadline_at).where(jobs.c.id == bindparam("job_id")).with_for_update()
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job_id")).with_for_update()
 _START_JOB = (
     update(jobs)
     .where(jobs.c.id == bindparam("b_id"), jobs.c.status == "queued")
@@ -58,10 +56,16 @@ _WAKE_JOB = (
     .where(jobs.c.id == bindparam("b_id"), text(UNFINISHED_SQL), jobs.c.wake_at > bindparam("wake_at"))
     .values(wake_at=bindparam("wake_at"))
 )
+_wanted = (
+    select(jobs.c.id)
+    .where(jobs.c.id == bindparam("b_job_id"), text(UNFINISHED_SQL), jobs.c.deadline_at > bindparam("now"))
+    .with_for_update()
+    .subquery("wanted")
+)
 _CLAIM = (
     update(steps)
     .where(
-        steps.c.job_id == bindparam("b_job_id"),
+        steps.c.job_id == _wanted.c.id,
         steps.c.name == bindparam("b_name"),
         steps.c.status == "ready",
         steps.c.attempts == bindparam("b_attempts"),
@@ -73,7 +77,7 @@ _CLAIM = (
         worker=bindparam("worker"),
         claimed_at=bindparam("now"),
     )
-    .returning(steps.c.ready_at, steps.c.attempts, steps.c.released)
+    .returning(steps.c.seq, steps.c.ready_at, steps.c.attempts, steps.c.released)
 )
 _FENCED = (
     steps.c.job_id == bindparam("b_job_id"),
@@ -151,9 +155,6 @@ def claim_step(conn: Connection, envelope: Envelope, *, worker: str, now: float,
     None = a duplicate, a stale message, or work that is no longer wanted: drop it.
     """
     job_id, step = envelope.job_id, envelope.step
-    job = conn.execute(_LOCK_JOB, {"job_id": job_id}).first()
-    if job is None or job.status not in _UNFINISHED or job.deadline_at <= now:
-        return None
     row = conn.execute(
         _CLAIM,
         {
@@ -168,7 +169,7 @@ def claim_step(conn: Connection, envelope: Envelope, *, worker: str, now: float,
     if row is None:
         return None
     open_attempt(conn, job_id, step, envelope.attempt, worker=worker, queued_at=row.ready_at, now=now)
-    if job.status == "queued":
+    if row.seq == 0:  # before its first step is done a job has no other
         conn.execute(_START_JOB, {"b_id": job_id, "now": now})
     record_event(
         conn, job_id, EventKind.step_started, now=now, step=step, detail={"attempt": envelope.attempt, "worker": worker}
@@ -179,11 +180,9 @@ def claim_step(conn: Connection, envelope: Envelope, *, worker: str, now: float,
 def finish_step(conn: Connection, claim: Claim, *, result: StepResult, call: CallTrace | None, now: float) -> bool:
     """Write the step's result if the claim still holds; False = the fence is lost and only the attempt's row changed.
 
-    The decision that follows (`apply_decision`) belongs into the same transaction. Should it not come, because the
-    worker had to find out something first and died, the sweeper is told to ask for it after PUBLISH_GRACE_S.
+    The caller holds the job's lock, and lets the decision that follows (`apply_decision`) be part of the same transaction.
     """
     job_id, step, attempt = _key(claim)
-    hold_job(conn, job_id)
     if not conn.execute(_FINISH, _fenced(claim) | {"result": dump(result), "now": now}).rowcount:
         close_late(conn, job_id, step, attempt, now=now, call=call)
         return False
@@ -198,7 +197,6 @@ def finish_step(conn: Connection, claim: Claim, *, result: StepResult, call: Cal
         step=step,
         detail={"attempt": attempt, "kind": claim.envelope.body.kind},
     )
-    wake_job(conn, job_id, now + PUBLISH_GRACE_S)
     return True
 
 
@@ -207,11 +205,10 @@ def fail_step(
 ) -> bool:
     """Write that the attempt failed: the step is ready again at `retry_at`, or failed for good when that is None.
 
-    False = the fence is lost and only the attempt's row changed. As for `finish_step`, the decision that follows a final
-    failure belongs into the same transaction.
+    False = the fence is lost and only the attempt's row changed. As for `finish_step`, the caller holds the job's lock and
+    lets the decision that follows be part of the same transaction.
     """
     job_id, step, attempt = _key(claim)
-    hold_job(conn, job_id)
     if retry_at is None:
         values = {"failure": dump(failure), "failure_code": failure.code, "now": now}
         held = conn.execute(_FAIL, _fenced(claim) | values).rowcount
@@ -224,7 +221,6 @@ def fail_step(
     detail: dict[str, Any] = {"attempt": attempt, "code": failure.code}
     if retry_at is None:
         record_event(conn, job_id, EventKind.step_failed, now=now, step=step, detail=detail)
-        wake_job(conn, job_id, now + PUBLISH_GRACE_S)
     else:
         detail["retry_at"] = retry_at
         record_event(conn, job_id, EventKind.step_retried, now=now, step=step, detail=detail)

@@ -284,7 +284,7 @@ def forget_times(conn: Connection, *, now: float) -> None:
 
 
 def due_jobs(conn: Connection, *, now: float, limit: int = 200) -> list[str]:
-    """Return the unfinished jobs that the state machine must be asked about: soft timeout, deadline, lost decision."""
+    """Return the unfinished jobs that the state machine must be asked about: soft timeout, deadline, dead letter."""
     return [row.id for row in conn.execute(_DUE_JOBS, {"now": now, "limit": limit})]
 
 

@@ -18,13 +18,21 @@ from ..schemas.jobs import JobError, JobStatus, SolveResult
 from ..schemas.outcomes import Candidate
 from ..schemas.progress import JobView
 from ..store.database import Database
-from ..store.jobs import Applied, apply_decision, load_job, mark_replied, request_cancel, save_equivalences
+from ..store.jobs import (
+    Applied,
+    apply_decision,
+    load_steps,
+    lock_job,
+    mark_replied,
+    request_cancel,
+    save_equivalences,
+)
 from .dispatcher import Dispatcher
 from .outage import DATABASE, REPLIES, outage_of, patiently
 from .replies import Replies
 
 Change = Callable[[Connection], bool]
-"""Something to write before the state machine is asked (it locks the job); False = it no longer counts, nothing follows."""
+"""Something to write before the state machine is asked, under the job's lock; False = it no longer counts, nothing follows."""
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -57,9 +65,10 @@ class Coordinator:
         found: dict[tuple[int, int], bool] = {}
 
         def operation(connection: Connection) -> Applied | None:
+            job = lock_job(connection, job_id)
             if change is not None and not change(connection):
                 return None
-            job = load_job(connection, job_id, lock=True)
+            load_steps(connection, job)
             if found:
                 save_equivalences(connection, job_id, found)
                 job.equivalences.update(found)

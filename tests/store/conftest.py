@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from k2think.schemas.jobs import SolveRequest
 from k2think.schemas.messages import Envelope, ScreenInput
+from k2think.schemas.outcomes import StepFailure, StepResult
 from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.store.database import Database
-from k2think.store.jobs import Applied, accept_job, apply_decision, load_job
+from k2think.store.jobs import Applied, accept_job, apply_decision, load_job, lock_job
 from k2think.store.migrate import upgrade
-from k2think.store.steps import Claim, claim_step
+from k2think.store.steps import Claim, claim_step, fail_step, finish_step
 from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from k2think.schemas.trace import CallTrace
+    from sqlalchemy import Connection
 
 NOW = 1_795_000_000.0
 LEASE_S = 15.0
@@ -95,6 +100,25 @@ class Story:
         claim = self.claim(envelope, worker=worker)
         assert claim is not None
         return claim
+
+    def finish(self, claim: Claim, result: StepResult, call: CallTrace | None = None) -> bool:
+        """Report the result of the claimed step."""
+        return self._locked(claim, lambda conn: finish_step(conn, claim, result=result, call=call, now=self.now))
+
+    def fail(
+        self, claim: Claim, failure: StepFailure, *, retry_at: float | None = None, call: CallTrace | None = None
+    ) -> bool:
+        """Report that the claimed step failed."""
+        return self._locked(
+            claim, lambda conn: fail_step(conn, claim, failure=failure, call=call, retry_at=retry_at, now=self.now)
+        )
+
+    def _locked(self, claim: Claim, change: Callable[[Connection], bool]) -> bool:
+        def operation(conn: Connection) -> bool:
+            lock_job(conn, claim.envelope.job_id)
+            return change(conn)
+
+        return self.database.run_sync(operation)
 
     def decide(self, job_id: str, decision: Decision) -> Applied:
         """Apply a decision."""

@@ -13,7 +13,6 @@ from k2think.schemas.messages import MakePlan, ScreenPlan
 from k2think.schemas.outcomes import Planned, Screened, ScreenVerdict, StepResult
 from k2think.schemas.progress import Ending, NewStep
 from k2think.store.door_jobs import change_note, door_job, door_note, screened_plan
-from k2think.store.steps import finish_step
 
 if TYPE_CHECKING:
     from conftest import Story
@@ -66,7 +65,7 @@ def test_a_note_can_be_changed(story: Story) -> None:
 def done(story: Story, job_id: str, step: NewStep, result: StepResult) -> None:
     (message,) = story.create(job_id, step)
     claim = story.claimed(message)
-    assert story.database.run_sync(lambda conn: finish_step(conn, claim, result=result, call=None, now=story.now))
+    assert story.finish(claim, result)
 
 
 @pytest.mark.parametrize(

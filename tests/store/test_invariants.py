@@ -14,7 +14,7 @@ from k2think.schemas.outcomes import Candidate, StepFailure, StepStatus
 from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind, JobTrace
 from k2think.store.jobs import job_trace, request_cancel
-from k2think.store.steps import PUBLISH_GRACE_S, Claim, drop_step, fail_step, finish_step, heartbeat
+from k2think.store.steps import PUBLISH_GRACE_S, Claim, drop_step, heartbeat
 from k2think.store.sweep import due_steps, mark_published
 
 WORKERS = ("a", "b")
@@ -62,12 +62,10 @@ class World:
                 self.claims += [held] if held else []
             case "finish" if claim:
                 result = Candidate(index=n, content="c", answer="a")
-                self.accepted_results += run(
-                    lambda conn: finish_step(conn, claim, result=result, call=CALL, now=story.now)
-                )
+                self.accepted_results += story.finish(claim, result, CALL)
             case "fail" | "retry" if claim:
                 retry_at = story.now if action == "retry" else None
-                run(lambda conn: fail_step(conn, claim, failure=FAILURE, call=CALL, retry_at=retry_at, now=story.now))
+                story.fail(claim, FAILURE, retry_at=retry_at, call=CALL)
             case "release" | "drop" if claim:
                 outcome: Any = AttemptOutcome.released if action == "release" else AttemptOutcome.cancelled
                 message = run(lambda conn: drop_step(conn, claim, outcome=outcome, call=CALL, now=story.now))

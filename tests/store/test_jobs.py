@@ -16,7 +16,6 @@ from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind
 from k2think.store.jobs import (
     accept_job,
-    apply_decision,
     attached_jobs,
     events_after,
     job_result,
@@ -29,7 +28,7 @@ from k2think.store.jobs import (
     save_equivalences,
     unreplied,
 )
-from k2think.store.steps import drop_step, finish_step
+from k2think.store.steps import drop_step
 
 MESSAGES = (ChatMessage(role="user", content="What is 1 + 1?"),)
 CANCELLED = JobError(code="cancelled", message="by request")
@@ -46,7 +45,7 @@ def call(prompt: int, completion: int) -> CallTrace:
 def finish(story: Any, message: Any, result: Any, used: CallTrace | None = None) -> None:
     claim = story.claimed(message)
     story.now += 1
-    assert story.database.run_sync(lambda conn: finish_step(conn, claim, result=result, call=used, now=story.now))
+    assert story.finish(claim, result, used)
 
 
 def load(story: Any, job_id: str) -> Any:
@@ -325,12 +324,9 @@ def test_a_job_ends_once(story: Any) -> None:
 
 def test_nothing_follows_the_end(story: Any) -> None:
     job_id = story.accept().job_id
-    stale_view = load(story, job_id)
     story.end(job_id, Ending(status=JobStatus.cancelled, error=CANCELLED))
 
-    applied = story.database.run_sync(
-        lambda conn: apply_decision(conn, stale_view, Decision(create=(generate(0),)), now=story.now)
-    )
+    applied = story.decide(job_id, Decision(create=(generate(0),)))
 
     assert (applied.messages, applied.result) == ((), None)
     assert list(load(story, job_id).steps) == ["screen_input"]

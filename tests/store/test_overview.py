@@ -14,7 +14,6 @@ from k2think.schemas.withheld import WITHHELD
 from k2think.store.job_views import job_object, list_job_objects
 from k2think.store.jobs import list_jobs
 from k2think.store.overview import JobFilter, browse_jobs, job_door, job_points
-from k2think.store.steps import finish_step
 
 if TYPE_CHECKING:
     from .conftest import Story
@@ -86,9 +85,7 @@ def test_a_refused_request_is_not_in_the_list(
     message = story.accept("The request")
     assert listed(story) == ["The request"], "not screened yet: it is the caller's own"
     claim = story.claimed(message)
-    story.database.run_sync(
-        lambda conn: finish_step(conn, claim, result=Screened(verdict=verdict), call=None, now=story.now)
-    )
+    story.finish(claim, Screened(verdict=verdict))
     story.end(message.job_id, Ending(status, error=JobError(code=status.value, message="the answer was withheld")))
 
     problem = "The request" if shown else WITHHELD

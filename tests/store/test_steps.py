@@ -26,7 +26,7 @@ from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind
 from k2think.store.jobs import events_after, job_trace, load_job
 from k2think.store.postgresql import THREADS
 from k2think.store.results import load_comparisons
-from k2think.store.steps import Claim, claim_step, drop_step, fail_step, finish_step, heartbeat
+from k2think.store.steps import Claim, claim_step, drop_step, finish_step, heartbeat
 from sqlalchemy import text
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
@@ -54,13 +54,11 @@ def call(completion: int = 20) -> CallTrace:
 
 
 def finish(story: Any, claim: Claim, *, result: Any = SAFE, with_call: CallTrace | None = None) -> bool:
-    return story.database.run_sync(lambda conn: finish_step(conn, claim, result=result, call=with_call, now=story.now))
+    return story.finish(claim, result, with_call)
 
 
 def fail(story: Any, claim: Claim, *, retry_at: float | None = None) -> bool:
-    return story.database.run_sync(
-        lambda conn: fail_step(conn, claim, failure=FAILURE, call=call(), retry_at=retry_at, now=story.now)
-    )
+    return story.fail(claim, FAILURE, retry_at=retry_at, call=call())
 
 
 def drop(story: Any, claim: Claim, outcome: Any) -> Any:

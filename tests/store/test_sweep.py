@@ -13,7 +13,7 @@ from k2think.schemas.policy import Priority
 from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome
 from k2think.store.jobs import job_trace, load_job
-from k2think.store.steps import PUBLISH_GRACE_S, drop_step, fail_step, finish_step, heartbeat
+from k2think.store.steps import PUBLISH_GRACE_S, drop_step, heartbeat
 from k2think.store.sweep import (
     any_unrung,
     dead_letters,
@@ -86,9 +86,7 @@ def test_the_urgent_is_published_first(story: Any) -> None:
 def test_a_retry_is_due_at_its_time_with_the_next_attempt(story: Any) -> None:
     claim = story.claimed(story.accept())
     failure = StepFailure(code="backend_overloaded", message="busy")
-    story.database.run_sync(
-        lambda conn: fail_step(conn, claim, failure=failure, call=None, retry_at=story.now + 30, now=story.now)
-    )
+    story.fail(claim, failure, retry_at=story.now + 30)
     story.now += 29
     assert publish_due(story) == []
     story.now += 1
@@ -199,17 +197,16 @@ def test_after_the_clock_went_back_nothing_waits_for_the_old_time(story: Any) ->
     queued = story.accept(policy={"deadline_s": 100})
     claim = story.claimed(retried)
     failure = StepFailure(code="backend_overloaded", message="busy")
-    story.database.run_sync(
-        lambda conn: fail_step(conn, claim, failure=failure, call=None, retry_at=story.now + 30, now=story.now)
-    )
-    undecided = story.claimed(story.accept())
-    story.database.run_sync(lambda conn: finish_step(conn, undecided, result=SAFE, call=None, now=story.now))
+    story.fail(claim, failure, retry_at=story.now + 30)
+    asked = story.accept()
+    story.claimed(asked)
+    story.decide(asked.job_id, Decision(wake_at=story.now + 50))
     story.now -= 3600
     assert due(story) == []
 
     story.database.run_sync(lambda conn: forget_times(conn, now=story.now))
 
-    assert undecided.envelope.job_id in due(story)
+    assert asked.job_id in due(story)
     assert queued.job_id not in due(story), "its deadline is what it was"
     story.now += PUBLISH_GRACE_S
     assert {message.job_id for _, message in publish_due(story)} == {rung.job_id, retried.job_id, queued.job_id}
@@ -219,9 +216,7 @@ def test_an_ordinary_failure_is_no_dead_letter(story: Any) -> None:
     claim = story.claimed(story.accept())
     failure = StepFailure(code="backend_unauthorized", message="no")
 
-    story.database.run_sync(
-        lambda conn: fail_step(conn, claim, failure=failure, call=None, retry_at=None, now=story.now)
-    )
+    story.fail(claim, failure)
 
     assert story.database.read_sync(dead_letters) == []
 
@@ -252,7 +247,7 @@ def test_sweepers_heartbeats_and_results_race_without_harm(story: Any) -> None:
             story.database.run_sync(lambda conn: heartbeat(conn, worker=f"w{n % 4}", now=story.now, lease_s=15.0))
             return []
         claim = claims[n // 3]
-        story.database.run_sync(lambda conn: finish_step(conn, claim, result=SAFE, call=None, now=story.now))
+        story.finish(claim, SAFE)
         return []
 
     with ThreadPoolExecutor(8) as pool:
@@ -278,19 +273,6 @@ def test_a_job_is_due_at_its_deadline_or_when_asked_for(story: Any) -> None:
     assert set(due(story)) == {plain.job_id, asked.job_id}
     for job_id in (plain.job_id, asked.job_id):
         story.end(job_id, Ending(status=JobStatus.expired))
-    assert due(story) == []
-
-
-def test_a_job_whose_decision_was_lost_is_due_soon(story: Any) -> None:
-    """Given a worker that dies between a result and the decision, then the job does not wait for its deadline."""
-    claim = story.claimed(story.accept())
-    story.database.run_sync(lambda conn: finish_step(conn, claim, result=SAFE, call=None, now=story.now))
-    assert due(story) == []
-    story.now += PUBLISH_GRACE_S
-
-    assert due(story) == [claim.envelope.job_id]
-    step = NewStep("generate-0", GenerateCandidate(messages=claim.envelope.body.messages, candidate=0))
-    story.create(claim.envelope.job_id, step)
     assert due(story) == []
 
 
