@@ -18,11 +18,12 @@ from ..schemas.errors import (
     LimitReached,
     NotFound,
     QueueFull,
+    Stopping,
     StoreError,
 )
 
 UNAVAILABLE_RETRY_S = 2
-"""What a caller is told to wait while the database or Redis is away."""
+"""What a caller is told to wait while the database or Redis is away, or the gateway is being stopped."""
 _PROBLEMS_MAX = 10
 _TEXT_CHARS_MAX = 300
 log = structlog.stdlib.get_logger(__name__)
@@ -52,7 +53,7 @@ def answer_of(error: K2ThinkError) -> tuple[int, dict[str, Any], dict[str, str]]
             return 429, error_object(message, "rate_limit_error", code=error.code), _retry_after(error.retry_after_s)
         case QueueFull():
             return 503, error_object(message, "server_error", code=error.code), _retry_after(error.retry_after_s)
-        case StoreError() | BrokerUnavailable():
+        case StoreError() | BrokerUnavailable() | Stopping():
             return 503, error_object(message, "server_error", code=error.code), _retry_after(UNAVAILABLE_RETRY_S)
         case _:
             return 500, error_object(message, "server_error", code=error.code), {}

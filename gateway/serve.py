@@ -1,13 +1,18 @@
 """`k2think gateway`: one process that serves the HTTP doors. Run as many as you need behind a balancer."""
 
+import asyncio
 import signal
+import socket
+from typing import cast
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from ..schemas.settings import Settings
 from ..store.deliveries import check_webhook_settings
 from ..workers.durability import BrokerCheck, wait_for_database
+from ..workers.ending import end_in_time
 from ..workers.file_limit import allow_many_files
 from ..workers.logs import configure_logs
 from ..workers.queues import broker_url
@@ -21,8 +26,22 @@ CONNECTIONS_MAX = 10_000
 KEEP_ALIVE_S = 30
 """Seconds that an idle connection is kept."""
 DRAIN_S = 5
-"""Seconds that open requests get after SIGTERM; a stream that is cut off can be resumed or asked for again."""
+"""Seconds that open requests get after SIGTERM to come to their own end."""
+LEAVE_S = 3
+"""Seconds after that in which those that still wait are told to ask again; what hangs even then is cut off."""
 log = structlog.stdlib.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Ends requests that wait for a job in words, rather than by cutting their connection."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen, let open requests end, then the application. Called by uvicorn after a signal."""
+        app = cast(FastAPI, self.config.app)
+        bells = app.state.services.submitter.bells
+        end_in_time(app.state.settings)
+        asyncio.get_running_loop().call_later(DRAIN_S, bells.stop_waiting)
+        await super().shutdown(sockets)
 
 
 def run_gateway(settings: Settings) -> int:
@@ -46,11 +65,11 @@ def run_gateway(settings: Settings) -> int:
         lifespan="on",
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=DRAIN_S + LEAVE_S,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
     log.info("gateway_started", url=f"http://{host}:{port}/v1", page=f"http://{host}:{port}/ui")
-    server = uvicorn.Server(config)
+    server = _Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):
         # For the moments before uvicorn has its own handlers, and for the signal that it sends again at its end.
         signal.signal(number, server.handle_exit)

@@ -14,6 +14,7 @@ K2ThinkError
 │   ├── StoreFull             no space left
 │   └── SchemaMismatch        written by another version
 ├── BrokerUnavailable         Redis cannot be reached just now; try again
+├── Stopping                  the process that was asked is being stopped; ask again
 ├── GatewayError              the Python client got no usable answer from a gateway
 │   └── GatewayUnreachable    no connection, or it broke; try again
 ├── WaitTimedOut              the caller's time to wait was over; what was waited for goes on
@@ -134,6 +135,12 @@ class BrokerUnavailable(K2ThinkError):
     """Redis cannot be reached just now."""
 
     code = "broker_unavailable"
+
+
+class Stopping(K2ThinkError):
+    """The process that was asked is being stopped; another one, or its successor, answers."""
+
+    code = "stopping"
 
 
 class GatewayError(K2ThinkError):

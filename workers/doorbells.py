@@ -13,6 +13,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ..schemas.errors import Stopping
 from .ending import end_tasks
 from .queues import ENDED_NOTICE, client_url, job_channel
 
@@ -35,11 +36,11 @@ class Bell:
         self._ended = asyncio.Event()
 
     async def ring(self) -> None:
-        """Wait until something may have happened."""
+        """Wait until something may have happened. Raises Stopping."""
         await self._wait(self._rung)
 
     async def end(self) -> None:
-        """Wait until the job may have ended."""
+        """Wait until the job may have ended. Raises Stopping."""
         await self._wait(self._ended)
 
     def strike(self, *, ended: bool) -> None:
@@ -52,6 +53,8 @@ class Bell:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), POLL_CONNECTED_S if self._bells.connected else POLL_S)
         event.clear()
+        if self._bells.stopping:
+            raise Stopping("this gateway is being stopped: send the request again, and another one answers")
 
 
 class Doorbells:
@@ -65,6 +68,13 @@ class Doorbells:
         """Set when the connection was made, or could not be."""
         self._listener: asyncio.Task[None] | None = None
         self._users = 0
+        self.stopping = False
+        """Whether nobody may wait here any more."""
+
+    def stop_waiting(self) -> None:
+        """Let all who wait for a bell, or will, get Stopping instead: this process is about to end."""
+        self.stopping = True
+        self._strike(self._bells)
 
     @property
     def connected(self) -> bool:

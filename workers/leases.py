@@ -17,10 +17,13 @@ import structlog
 from ..schemas.trace import AttemptOutcome
 from ..store.database import Database
 from ..store.steps import Claim, abandon_steps, heartbeat
+from .ending import end_tasks
 from .outage import DATABASE, REDIS, outage_of, patiently
 from .queues import CANCEL_CHANNEL, client_url
 
 RESUBSCRIBE_S = 0.2
+HAND_BACK_S = 5.0
+"""Seconds in which a stopping process hands back its steps; the database may be away."""
 Stopped = Literal[AttemptOutcome.cancelled, AttemptOutcome.released]
 """Why running work was told to stop: it is no longer wanted, or this worker shuts down."""
 log = structlog.stdlib.get_logger(__name__)
@@ -96,13 +99,15 @@ class Leases:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         for work in list(self._running):
             work.stop(AttemptOutcome.released)
-        await self._idle.wait()
+        try:
+            await asyncio.wait_for(self._idle.wait(), HAND_BACK_S)
+        except TimeoutError:
+            hint = "the database is away; they are taken up when their leases run out"
+            log.warning("steps_not_handed_back", steps=len(self._running), hint=hint)
 
     async def close(self) -> None:
         """End the heartbeat and the listener."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
 
     async def _beat(self) -> None:
         while True:

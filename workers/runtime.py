@@ -11,6 +11,7 @@ from .backends import BackendPool
 from .coordinator import Coordinator
 from .counters import counters
 from .dispatcher import Dispatcher
+from .ending import end_tasks
 from .leases import Leases
 from .presence import Presence, process_id
 from .queues import broker_url, result_backend_url, role_queues
@@ -112,9 +113,7 @@ class Runtime:
         log.info("worker_draining", running=self.leases.count)
         await self.presence.drain()
         await self.leases.drain(timeout_s=self._settings.shutdown_s)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await end_tasks(*self._background)
         await self.leases.close()
         await self.coordinator.settle()
         await self.backends.close()

@@ -6,7 +6,7 @@ import warnings
 
 import structlog
 from celery.platforms import SecurityWarning
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_shutting_down
 
 from ..schemas.settings import Settings
 from ..store.database import Database
@@ -15,6 +15,7 @@ from .app import create_app
 from .coordinator import Coordinator
 from .dispatcher import Dispatcher
 from .durability import BrokerCheck, wait_for_database
+from .ending import end_in_time, end_tasks
 from .file_limit import allow_many_files
 from .logs import configure_logs
 from .pool import pool_class
@@ -49,6 +50,11 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     if role in ("intake", "all"):
         register_door(app, runtime.door)
     setup_logging.connect(_keep_our_logging, weak=False)
+
+    def on_shutdown(**_: object) -> None:
+        end_in_time(settings)
+
+    worker_shutting_down.connect(on_shutdown, weak=False)
     warnings.simplefilter("ignore", SecurityWarning)  # running as root endangers pickle messages; ours are JSON only
     worker = app.Worker(
         pool=pool_class(runtime),
@@ -89,22 +95,23 @@ async def _sweep(settings: Settings) -> int:
     presence = Presence(settings, database, worker=process_id("sweeper"), role="sweeper")
     presence.start()
     loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
     sweeping = loop.create_task(Sweeper(settings, coordinator).run())
     sending = loop.create_task(WebhookSender(settings, database).run())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, sweeping.cancel)
+    told = loop.create_task(stopping.wait())
     log.info("sweeper_started")
-    try:
-        await sweeping
-    except asyncio.CancelledError:
-        log.info("sweeper_stopped")
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        await coordinator.settle()
-        await presence.close()
-        dispatcher.close()
-        database.close()
+    ended, _ = await asyncio.wait((told, sweeping, sending), return_when=asyncio.FIRST_COMPLETED)
+    end_in_time(settings)
+    await end_tasks(told, sweeping, sending)
+    await coordinator.settle()
+    await presence.close()
+    dispatcher.close()
+    database.close()
+    for task in ended:
+        task.result()  # raises what ended it by itself
+    log.info("sweeper_stopped")
     return 0
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncGenerator
 
+from ...schemas.errors import Stopping
 from ...schemas.trace import EventKind, JobEvent
 from ...store.job_views import last_event
 from ...store.jobs import events_after, job_result
@@ -37,7 +38,8 @@ async def follow(services: Services, job_id: str, *, after: int = 0) -> AsyncGen
 
 
 async def job_events(services: Services, job_id: str, *, after: int) -> AsyncGenerator[bytes]:
-    """Yield the same as server-sent events."""
-    async with contextlib.aclosing(follow(services, job_id, after=after)) as events:
-        async for event in events:
-            yield sse(event.model_dump_json(), event=event.kind.value, id=event.seq)
+    """Yield the same as server-sent events. A gateway that stops just ends them: the reader goes on at another."""
+    with contextlib.suppress(Stopping):
+        async with contextlib.aclosing(follow(services, job_id, after=after)) as events:
+            async for event in events:
+                yield sse(event.model_dump_json(), event=event.kind.value, id=event.seq)
