@@ -25,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
 
+from clock import Clocks, find_library  # noqa: E402
 from faults import Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
 from invariants import Verdict, check, read_rows  # noqa: E402
 from k2think.schemas.messages import AgentKind  # noqa: E402
@@ -55,8 +56,13 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     stack = Stack(folder, options.db, ROLES[options.roles], options.plant, options.seed, options.token_ms / 1000, small)
     os.chdir(folder)  # away from any .env
     try:
+        chance = random.Random(f"faults/{options.seed}")
+        names: list[str] = options.only or draw(list(faults_for(stack)), options.faults, chance)
+        library = find_library()
+        if library is not None and any(name.startswith("clock:") for name in names):
+            stack.clocks = Clocks(folder / "clocks", library)
         await stack.start()
-        return await _run(options, stack)
+        return await _run(options, stack, names, chance)
     finally:
         await stack.stop()
         os.chdir(HERE)
@@ -67,10 +73,8 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             unmount(stack.disk)
 
 
-async def _run(options: argparse.Namespace, stack: Stack) -> dict[str, Any]:
-    chance = random.Random(f"faults/{options.seed}")
+async def _run(options: argparse.Namespace, stack: Stack, names: list[str], chance: random.Random) -> dict[str, Any]:
     known = faults_for(stack)
-    names: list[str] = options.only or draw(list(known), options.faults, chance)
     # There is load as long as there are faults.
     seconds = max(options.jobs * options.pause, sum(0.75 * options.every + known[name].lasts_s for name in names), 2.0)
     load = Load(

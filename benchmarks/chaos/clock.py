@@ -38,6 +38,8 @@ class Clocks:
             "FAKETIME_TIMESTAMP_FILE": str(self._folder / role),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            # Else waits until a monotonic time return at once, and threads of Python that wait for each other spin.
+            "FAKETIME_FORCE_MONOTONIC_FIX": "0",
             "FAKETIME_DISABLE_SHM": "1",
             "PYTHONPATH": str(SITE),
             # The times of files are the disk's.

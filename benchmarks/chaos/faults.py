@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import process_faults as processes
 import service_faults as services
+from clock import find_library
 from k2think.schemas.errors import StoreError
 from model import FAULTS as MODEL_FAULTS
 from process_faults import OUTAGE_S, Harm
@@ -53,7 +54,7 @@ def _of_processes(stack: Stack) -> dict[str, Fault]:
         found[f"stop:{role}"] = Fault(processes.stop(role), processes.STOPPED_S)
         found[f"term:{role}"] = Fault(processes.term(role), processes.RENEWED_S)
     found["roll"] = Fault(processes.roll, processes.RENEWED_S * len(stack.roles))
-    if stack.clocks is None:
+    if find_library() is None:
         return found
     for way, jump_s in processes.JUMPS.items():
         found[f"clock:{way}"] = Fault(processes.clock(None, jump_s))
@@ -81,7 +82,7 @@ def _of_services(stack: Stack) -> dict[str, Fault]:
         found["disk:full"] = Fault(services.disk_full)
     for name in MODEL_FAULTS:
         found[f"engine:{name}"] = Fault(services.engine(name))
-    for service in stack.proxies:
+    for service in stack.services:
         found[f"net:{service}:slow"] = Fault(services.slow(service))
         found[f"net:{service}:sliced"] = Fault(services.sliced(service))
         found[f"net:{service}:reset"] = Fault(services.reset(service))

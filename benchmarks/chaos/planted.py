@@ -4,12 +4,14 @@ Only the harness starts its children through this file, to see whether it notice
 """
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from k2think.agents.pipeline import first_step
 from k2think.cli.app import main
 from k2think.gateway.batches import run as batch_run
 from k2think.gateway.jobs import endpoints as job_endpoints
@@ -25,7 +27,7 @@ from sqlalchemy import bindparam, text, update
 BEFORE_COMMIT_S = 1.0
 
 
-def lease_for_ever() -> None:
+def claim_without_a_lease() -> None:
     """Steps are claimed without a lease, so that nobody can see that they are lost."""
     without = text("UPDATE steps SET lease_until = NULL WHERE status = 'running' AND worker = :worker")
 
@@ -51,31 +53,62 @@ def missing_fence() -> None:
     )
 
 
-def answer_before_commit() -> None:
-    """A job is said to be accepted a second before it is committed."""
+def publish_before_commit() -> None:
+    """The first message and the answer "accepted" go out a second before the job is committed, by a gateway.
+
+    Only the other way round within one living process it would break nothing: whom the message reaches too early is
+    refused the step, and the sweeper rings again. It breaks the promise when the process dies in between.
+    """
     look = job_endpoints.job_object
     told: dict[str, JobObject] = {}
+    keys: dict[str, str] = {}
     under_way: set[asyncio.Task[Any]] = set()
 
     async def tell(services: Any, caller: Any, request: Any, note: Any, *, notify: bool = False) -> str:
-        job_id = uuid7()
-        told[job_id] = JobObject(id=job_id, status=JobStatus.queued, created_at=time.time(), problem="")
+        request = submit.resolve(request, services.settings)
+        if request.idempotency_key in keys:
+            return keys[request.idempotency_key]
+        facts = {"request": request, "first": first_step(request), "tenant": caller.tenant, "job_id": uuid7()}
+        facts |= {"now": time.time(), "door": note.model_dump_json()}
+        foreseen: list[Any] = []
+
+        def foresee(conn: Any) -> None:
+            foreseen.append(submit.accept_job(conn, **facts))
+            raise _Undone
+
+        with contextlib.suppress(_Undone):
+            await services.database.run(foresee)
+        accepted = foreseen[-1]
+        if not accepted.created:
+            return accepted.job_id
 
         async def commit() -> None:
             await asyncio.sleep(BEFORE_COMMIT_S)
-            await services.submitter.submit(request, tenant=caller.tenant, job_id=job_id, door=note, notify=notify)
+            await services.database.run(lambda conn: submit.accept_job(conn, **facts))
 
+        told[accepted.job_id] = JobObject(
+            id=accepted.job_id, status=JobStatus.queued, created_at=facts["now"], problem=""
+        )
+        if request.idempotency_key is not None:
+            keys[request.idempotency_key] = accepted.job_id
         under_way.add(asyncio.create_task(commit()))
-        return job_id
+        services.submitter._coordinator.dispatcher.publish([accepted.message])
+        return accepted.job_id
 
     def guess(conn: Any, job_id: str, **more: Any) -> JobObject:
         try:
             return look(conn, job_id, **more)
         except NotFound:
+            if job_id not in told:
+                raise
             return told[job_id]
 
     job_endpoints.submit_noted = tell
     job_endpoints.job_object = guess
+
+
+class _Undone(Exception):
+    """Takes a transaction back."""
 
 
 def missing_unique_key() -> None:
@@ -143,9 +176,9 @@ def batch_line_twice() -> None:
 PLANTS: dict[str, Callable[[], None]] = {
     plant.__name__: plant
     for plant in (
-        lease_for_ever,
+        claim_without_a_lease,
         missing_fence,
-        answer_before_commit,
+        publish_before_commit,
         missing_unique_key,
         sweeper_off,
         cancel_ignored,

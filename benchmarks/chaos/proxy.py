@@ -105,7 +105,7 @@ class Proxy:
             for pipe in (there, here):
                 pipe.cancel()
             await asyncio.gather(there, here, return_exceptions=True)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # it is cancelled when all is over
             _abort(writer)
         finally:
             self._links.discard(link)

@@ -120,7 +120,9 @@ class Stack:
     token_s: float = 0.001
     """Seconds per token of the simulated engine."""
     small_disk: bool = False
-    """Whether the data folder is a small file system of its own, so that it can be full."""
+    """Whether the database's folder is a small file system of its own, so that it can be full."""
+    clocks: Clocks | None = None
+    """Of the children; None = they have the machine's."""
     children: dict[str, Child] = field(default_factory=dict[str, Child])
     pids: dict[int, str] = field(default_factory=dict[int, str])
     """All processes of children that there were."""
@@ -172,8 +174,6 @@ class Stack:
             self.proxies["postgresql"] = Proxy(self.folder / "pg" / "run" / ".s.PGSQL.5432")
         for proxy in self.proxies.values():
             await proxy.start()
-        library = find_library()
-        self.clocks = None if library is None else Clocks(self.folder / "clocks", library)
         self.url = f"http://127.0.0.1:{free_port()}"
         self._start_children()
         await self._wait_until_up()
@@ -192,7 +192,12 @@ class Stack:
     def left_out(self) -> dict[str, str]:
         """Faults that this machine cannot have, and why."""
         missing = {} if self.small_disk else {"disk:full": "a small file system of its own needs Linux and root"}
-        return missing if self.clocks is not None else {**missing, "clock": "libfaketime is not installed"}
+        return missing if find_library() is not None else {**missing, "clock": "libfaketime is not installed"}
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """What has a proxy before it."""
+        return ("redis", "engine", *(("postgresql",) if self.db == "postgresql" else ()))
 
     @property
     def secrets(self) -> dict[str, str]:
