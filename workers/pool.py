@@ -13,7 +13,9 @@ import itertools
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar, Protocol, cast
 
 import structlog
@@ -94,6 +96,9 @@ class TaskPool(BasePool):
         self._slots = Slots(self._limit)
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepted: deque[Callable[[], None]] = deque()
+        """What tells Celery that a message is accepted, where that may wait until it wakes by itself."""
+        self._accepted_max = 1
         self._closing = False
 
     @property
@@ -102,6 +107,10 @@ class TaskPool(BasePool):
         return max(2, min(INTAKE_WINDOW_MAX, self._limit // 4))
 
     def on_start(self) -> None:
+        # Where Redis keeps no copy until then, acknowledging only makes room in the window: waking Celery's loop for each
+        # message would be a quarter of its work.
+        kept = cast(Any, self.app).conf.broker_transport_options.get("ack_emulation", True)
+        self._accepted_max = 1 if kept else max(1, self.num_processes // 2)
         started = threading.Event()
         failure: list[BaseException] = []
 
@@ -132,6 +141,7 @@ class TaskPool(BasePool):
         **_: Any,
     ) -> None:
         """Called by Celery's consumer thread for every message."""
+        self._tell_accepted()
         name, task_id, request, body, content_type, content_encoding = args
         run = cast(Any, self.app).tasks[name].run
         number = next(self._numbers)
@@ -139,7 +149,9 @@ class TaskPool(BasePool):
 
         def acknowledge() -> None:
             if accept_callback is not None:
-                accept_callback(number, time.monotonic())
+                self._accepted.append(partial(accept_callback, number, time.monotonic()))
+            if len(self._accepted) >= self._accepted_max:
+                self._tell_accepted()
 
         def decode() -> Any:
             return loads(body, content_type, content_encoding, accept={"application/json"}) if content_type else body
@@ -150,6 +162,14 @@ class TaskPool(BasePool):
             task.add_done_callback(self._tasks.discard)
 
         self._loop.call_soon_threadsafe(spawn)
+
+    def _tell_accepted(self) -> None:
+        while True:
+            try:
+                tell = self._accepted.popleft()
+            except IndexError:  # perhaps the other thread was quicker
+                return
+            tell()
 
     async def _run(
         self,
