@@ -76,6 +76,7 @@ def run_gateway(settings: Settings) -> int:
     try:
         with BrokerCheck(settings):
             server.run(sockets=[listener])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn gives its handler back
     finally:
         telemetry().stop()
     log.info("gateway_stopped")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 from typing import Any
 
@@ -30,7 +31,11 @@ async def end_tasks(*tasks: "asyncio.Future[Any]") -> None:
 
 
 def end_in_time(settings: Settings) -> None:
-    """Called when this process is told to stop: whatever hangs, it is over in time. Leases make good what is lost by it."""
+    """Called in the main thread when this process is told to stop: whatever hangs, it is over in time.
+
+    Leases make good what is lost by that. Being told again changes nothing.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end, args=(settings.shutdown_s + HANG_S,), name="k2think-end", daemon=True).start()
 
 

@@ -96,8 +96,13 @@ async def _sweep(settings: Settings) -> int:
     presence.start()
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(stopping.set)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        # Not by the loop's own means: it takes its handlers away when it ends, and a further signal would be a crash.
+        signal.signal(number, stop)
     sweeping = loop.create_task(Sweeper(settings, coordinator).run())
     sending = loop.create_task(WebhookSender(settings, database).run())
     told = loop.create_task(stopping.wait())
