@@ -34,6 +34,7 @@ LONGEST_FIRST = ("test_batches_survival.py", "test_chaos.py", "workers", "cli", 
 ONLY_WITH_ALL = {
     "test_api_docs.py": "every example of docs/api.md",
     "test_chaos.py[missing_fence]": "a fault planted in the chaos harness's own stack",
+    "test_chaos.py[3,5]": "two runs of the chaos harness, summed up",
     "test_chat_any_body.py": "hundreds of made-up bodies",
     "test_chat_many_gateways.py": "a second gateway goes on where the first was killed",
     "test_chat_tenants.py": "limits and keys at the chat door",

@@ -37,7 +37,8 @@ def chaos(*words: str) -> tuple[int, dict[str, Any]]:
 def test_a_hundred_jobs_and_three_faults_lose_nothing() -> None:
     faults = "kill:all-1,redis:lost,kill:gateway"
 
-    code, report = chaos("--roles", "small", "--jobs", "100", "--pause", "0.05", "--killers", "0", "--only", faults)
+    short = ("--roles", "small", "--jobs", "100", "--pause", "0.05", "--killers", "0", "--every", "1")
+    code, report = chaos(*short, "--only", faults)
 
     assert not report["violations"]
     assert code == 0
@@ -48,8 +49,23 @@ def test_a_hundred_jobs_and_three_faults_lose_nothing() -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S)
-def test_a_result_taken_from_a_worker_that_lost_its_lease_is_noticed() -> None:
-    code, tried = chaos("--self-test", "missing_fence")
+@pytest.mark.parametrize("plant", ["missing_fence"])
+def test_a_promise_that_is_broken_on_purpose_is_noticed(plant: str) -> None:
+    code, tried = chaos("--self-test", plant)
 
-    assert tried["missing_fence"]["caught"], tried
+    assert tried[plant]["caught"], tried
     assert code == 0
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize("seeds", ["3,5"])
+def test_several_seeds_are_summed_up_and_each_is_kept(tmp_path: Path, seeds: str) -> None:
+    kept = tmp_path / "runs.jsonl"
+
+    short = ("--roles", "small", "--jobs", "10", "--pause", "0.05", "--killers", "0", "--faults", "0")
+    code, whole = chaos(*short, "--seeds", seeds, "--out", str(kept))
+
+    assert code == 0
+    assert whole["totals"]["accepted"] == 20
+    assert [run["seed"] for run in whole["runs"]] == [3, 5]
+    assert [json.loads(line)["seed"] for line in kept.read_text().splitlines()] == [3, 5]

@@ -23,9 +23,7 @@ class Planted:
 
 RUNS = {
     "claim_without_a_lease": Planted("--only kill:all-1 --token-ms 20", "a job has no end"),
-    "missing_fence": Planted(
-        "--only stop:all-1,stop:all-2 --token-ms 100", "a result is not of the newest attempt alone"
-    ),
+    "missing_fence": Planted("--faults 0 --token-ms 120", "a result is not of the newest attempt alone"),
     "publish_before_commit": Planted("--only kill:gateway", "an accepted job is lost"),
     "missing_unique_key": Planted("--faults 0", "one idempotency key has several jobs"),
     "sweeper_off": Planted("--only kill:all-1 --token-ms 20", "a job has no end"),
