@@ -56,6 +56,8 @@ class Profile:
     with_ideal: bool = True
     settings: dict[str, str] = field(default_factory=dict[str, str])
     """Of our stack, on top of the defaults."""
+    policy: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What our requests ask for, on top of the defaults."""
 
 
 PROFILES = {
@@ -65,9 +67,12 @@ PROFILES = {
         "an idle stack, one job at a time, all candidates agree: four hops, no judge",
         (1,), 60, 1_000, 0.0, replace(EXAM, right=1.0, tokens=20.0),
     ),
-    "tail": Profile("one candidate in twenty is ten times as long", (64,), 192, exam=replace(EXAM, tail=0.05)),
+    "tail": Profile(
+        "one candidate in twenty is ten times as long; ours takes what it has after 6 s",
+        (64,), 192, exam=replace(EXAM, tail=0.05), policy={"soft_timeout_s": 6},
+    ),
     "long": Profile(
-        "1,000 streams in flight in one generator process", (400,), 400, 1_000, 100.0,
+        "1,000 streams in flight in one generator process", (600,), 600, 2_000, 50.0,
         settings={"K2THINK_GENERATOR__CONCURRENCY": "1000"},
     ),
     "overload": Profile(
@@ -114,12 +119,17 @@ def race(
         runners = [*([IDEAL] if profile.with_ideal else []), *stacks]
         tallies = {name: Tally() for name in runners}
         ideal = "ideal" if plain else "ideal_streaming"
+
+        def one_round(name: str, jobs: int, at_once: int, seed: int) -> Any:
+            return _round(
+                ideal, stacks.get(name), url, ledger_url, policy=profile.policy, jobs=jobs, at_once=at_once, seed=seed
+            )
+
         for name in runners:
-            _round(ideal, stacks.get(name), url, ledger_url, jobs=WARM_UP_JOBS, at_once=WARM_UP_JOBS, seed=seed - 1)
+            one_round(name, WARM_UP_JOBS, WARM_UP_JOBS, seed - 1)
         for number in range(rounds):
             for name in runners if number % 2 == 0 else reversed(runners):
-                took = _round(ideal, stacks.get(name), url, ledger_url, jobs=jobs, at_once=at_once, seed=seed + number)
-                tallies[name].add(*took)
+                tallies[name].add(*one_round(name, jobs, at_once, seed + number))
         for name, stack in stacks.items():
             tallies[name].peak_mb = stack.peak_mb()
     rows = {name: tally.figures() for name, tally in tallies.items()}
@@ -130,12 +140,21 @@ def race(
 
 
 def _round(
-    ideal: str, stack: Stack | None, engine_url: str, ledger_url: str, *, jobs: int, at_once: int, seed: int
+    ideal: str,
+    stack: Stack | None,
+    engine_url: str,
+    ledger_url: str,
+    *,
+    policy: dict[str, Any],
+    jobs: int,
+    at_once: int,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
     _fetch(f"{ledger_url}/begin", str(seed))
     options = {
         "runner": ideal if stack is None else "k2think",
         "url": engine_url if stack is None else stack.up.url,
+        "policy": policy,
         "jobs": jobs,
         "at_once": at_once,
         "seed": seed,
@@ -219,6 +238,7 @@ def main() -> None:
             "chunk_tokens": options.chunk,
             **asdict(profile.exam),
         },
+        "policy": profile.policy,
         "commit": _commit(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "load_average": {"before": load_before, "after": os.getloadavg()},

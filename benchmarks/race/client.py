@@ -96,9 +96,10 @@ async def _call(
     return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
 
 
-async def k2think(session: aiohttp.ClientSession, url: str, number: int) -> str | None:
-    """Have a problem solved."""
-    body = {"model": "k2think", "messages": [{"role": "user", "content": problem_text(number)}]}
+async def k2think(session: aiohttp.ClientSession, url: str, number: int, *, policy: dict[str, Any]) -> str | None:
+    """Have a problem solved under this policy."""
+    messages = [{"role": "user", "content": problem_text(number)}]
+    body = {"model": "k2think", "messages": messages, "k2think": {"policy": policy}}
     async with session.post(f"{url}/v1/chat/completions", json=body) as response:
         if response.status == 503:
             return None
@@ -137,7 +138,9 @@ async def run(solve: Solve, *, url: str, jobs: int, at_once: int, seed: int) -> 
 
 def main(options: dict[str, Any]) -> None:
     """Run and print."""
-    solve = {"ideal": ideal, "ideal_streaming": ideal_streaming, "k2think": k2think}[options.pop("runner")]
+    solvers: dict[str, Solve] = {"ideal": ideal, "ideal_streaming": ideal_streaming}
+    solvers["k2think"] = partial(k2think, policy=options.pop("policy"))
+    solve = solvers[options.pop("runner")]
     load_templates("default")
     cpu, clock = time.process_time(), time.perf_counter()
     outcome = asyncio.run(run(solve, **options))
