@@ -39,10 +39,11 @@ from k2think.store.job_views import job_object, list_job_objects
 from k2think.store.jobs import events_after, job_result, queue_depths, unreplied
 from k2think.store.migrate import upgrade
 from k2think.store.steps import claim_step, finish_step
-from k2think.store.sweep import any_unrung, due_jobs, due_steps, ready_counts
+from k2think.store.sweep import any_unrung, due_jobs, ready_counts
 from k2think.store.tables import attempts, comparisons, events, jobs, steps
 from k2think.workers.coordinator import Coordinator
 from k2think.workers.dispatcher import Dispatcher
+from k2think.workers.logs import quiet_logs
 from k2think.workers.submit import Submitter
 from pydantic import SecretStr
 from race.figures import quantile, rounded
@@ -258,7 +259,6 @@ def queries(database: Database, job_id: str) -> dict[str, Callable[[Connection],
         "queue_depths": queue_depths,
         "sweep": lambda conn: (
             due_jobs(conn, now=now),
-            due_steps(conn, now=now),
             ready_counts(conn),
             any_unrung(conn, now=now),
             unreplied(conn, limit=100),
@@ -353,7 +353,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=100, help="new jobs per round and database (default 100)")
     parser.add_argument("--at-once", type=int, default=16, help="new jobs side by side (default 16)")
     parser.add_argument("--queries", type=int, default=100, help="queries of each kind per round (default 100)")
-    found = asyncio.run(run(parser.parse_args()))
+    options = parser.parse_args()
+    quiet_logs()
+    found = asyncio.run(run(options))
     print(json.dumps(rounded(found), indent=2))
     print(table(found), file=sys.stderr)
 
