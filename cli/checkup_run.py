@@ -145,8 +145,9 @@ def check_processes(settings: Settings) -> list[Check]:
             return []
         database = Database(settings.sqlalchemy_url, create_folder=False)
         try:
-            since = time.time() - settings.lease_s
-            living = database.read_sync(lambda connection: living_roles(connection, since=since))
+            living = database.read_sync(
+                lambda connection: living_roles(connection, since=database.now() - settings.lease_s)
+            )
         finally:
             database.close()
     except (ConfigurationError, StoreError):

@@ -174,8 +174,9 @@ def queues(as_json: AsJson = False) -> None:
     try:
         depths = database.read_sync(queue_depths)
         dead = database.read_sync(lambda connection: dead_letters(connection, limit=LIST_MAX))
-        since = time.time() - settings.lease_s
-        living = database.read_sync(lambda connection: living_roles(connection, since=since))
+        living = database.read_sync(
+            lambda connection: living_roles(connection, since=database.now() - settings.lease_s)
+        )
     finally:
         database.close()
     waiting = _in_redis(settings, sorted({*_standard_queues(), *depths}))

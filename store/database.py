@@ -1,6 +1,6 @@
 """The door to the database: operations are functions of a connection, each one a transaction, all or nothing.
 
-    claim = await database.run(lambda conn: claim_step(conn, envelope, worker=me, now=time.time(), lease_s=15.0))
+    claim = await database.run(lambda conn: claim_step(conn, envelope, worker=me, now=database.now(), lease_s=15.0))
 
 An operation has no effect but through its connection and does not commit by itself: it may be run again when the
 transaction that held it was undone. Whoever stops waiting for it does not stop it.
@@ -63,6 +63,14 @@ class Database:
             self._runner = SqliteRunner(url, Path(parsed.database or ""), create_folder=create_folder)
         else:
             self._runner = PostgresqlRunner(parsed)
+
+    def now(self) -> float:
+        """Return the Unix time in seconds by the clock that all processes of this database share.
+
+        What is written for others to compare with, such as a deadline, is told by this one: the clock of one machine may be
+        wrong.
+        """
+        return self._runner.now()
 
     async def run(self, operation: Callable[[Connection], T], *, urgent: bool = False) -> T:
         """Run the operation in a transaction and return its result once that is committed.

@@ -1,4 +1,4 @@
-"""PostgreSQL: a small pool of threads, every operation a transaction of its own.
+"""PostgreSQL: a small pool of threads, every operation a transaction of its own, all by the server's clock.
 
 What is urgent (heartbeats) has a thread and a connection to itself: behind a queue of claims it would come too late, and
 the leases of a worker that lives would run out.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from ..schemas.errors import ConfigurationError
@@ -23,6 +23,9 @@ THREADS = 4
 """Operations in flight at most, besides an urgent one."""
 RETRIES_MAX = 8
 """Times that a transaction which lost against another one is run again."""
+CLOCK_LOOK_S = 10.0
+"""Between two looks at the server's clock, each one statement."""
+_CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
 _RETRY_PAUSE_S = 0.01
 _CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5,
@@ -46,7 +49,12 @@ class PostgresqlRunner:
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         self._urgent_thread: ThreadPoolExecutor | None = None
+        self._clock = ServerClock()
         self._closed = False
+
+    def now(self) -> float:
+        """Return the time by the server's clock; before the first operation, by our own."""
+        return self._clock.now()
 
     def submit(self, operation: Callable[[Connection], T], *, urgent: bool = False) -> "Future[T]":
         """Queue an operation; an urgent one waits for no others but urgent ones."""
@@ -101,6 +109,7 @@ class PostgresqlRunner:
             committing = False
             try:
                 with engine.connect() as connection:
+                    self._clock.look(connection)
                     result = operation(connection)
                     committing = True
                     connection.commit()
@@ -119,6 +128,28 @@ class PostgresqlRunner:
                 if translated is exc:
                     raise
                 raise translated from exc
+
+
+class ServerClock:
+    """What the server's clock says, carried on by our monotonic one: the processes of all machines agree on it."""
+
+    def __init__(self) -> None:
+        self._ahead_s: float | None = None
+        """Of our monotonic clock; None = not known yet."""
+        self._looked_at = 0.0
+
+    def now(self) -> float:
+        """Return the Unix time in seconds."""
+        return time.time() if self._ahead_s is None else time.monotonic() + self._ahead_s
+
+    def look(self, connection: Connection) -> None:
+        """Ask the server, if that was long ago."""
+        begin = time.monotonic()
+        if self._ahead_s is not None and begin - self._looked_at < CLOCK_LOOK_S:
+            return
+        server: float = connection.execute(_CLOCK).scalar_one()
+        self._looked_at = time.monotonic()
+        self._ahead_s = server - (begin + self._looked_at) / 2
 
 
 def _stale_connection(exc: BaseException) -> bool:

@@ -59,6 +59,10 @@ class SqliteRunner:
         self.commits = 0
         """Commits so far: what group commit saves is seen here."""
 
+    def now(self) -> float:
+        """Return the time; all processes of a file are on one machine, and so is their clock."""
+        return time.time()
+
     def submit(self, operation: Callable[[Connection], T], *, urgent: bool = False) -> "Future[T]":
         """Queue an operation for the writer; `urgent` changes nothing, since the next commit takes all that waits."""
         future: Future[T] = Future()

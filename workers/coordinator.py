@@ -4,7 +4,6 @@ The only caller of the state machine. Used by workers (a step ended), the sweepe
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,7 +71,7 @@ class Coordinator:
             if found:
                 save_equivalences(connection, job_id, found)
                 job.equivalences.update(found)
-            now = time.time()
+            now = self.database.now()
             decision = advance(job, now=now)
             if decision.undecided:
                 raise _Undecided(job, decision.undecided)
@@ -97,7 +96,7 @@ class Coordinator:
             self._outage,
             lambda: self.database.run(
                 lambda connection: request_cancel(
-                    connection, job_id, now=time.time(), status=JobStatus.cancelled, error=error
+                    connection, job_id, now=self.database.now(), status=JobStatus.cancelled, error=error
                 )
             ),
         )
@@ -138,7 +137,7 @@ class Coordinator:
             return
         await patiently(
             self._outage,
-            lambda: self.database.run(lambda connection: mark_replied(connection, job_id, time.time())),
+            lambda: self.database.run(lambda connection: mark_replied(connection, job_id, self.database.now())),
         )
 
     def _spawn_reply(self, job_id: str, reply_to: str, result: SolveResult) -> None:

@@ -113,7 +113,7 @@ class Presence:
                 running=self._running(),
                 draining=self._draining,
                 started_at=self._started_at,
-                seen_at=time.time(),
+                seen_at=self._database.now(),
                 metrics=counters().snapshot(),
             )
             await self._database.run(lambda connection: sign_of_life(connection, row))
@@ -122,6 +122,6 @@ class Presence:
         """Sweepers delete the rows of processes that died long ago."""
         if self._role not in ("sweeper", "all") or time.monotonic() < self._forget_at:
             return
-        before = time.time() - FORGET_AFTER_S
+        before = self._database.now() - FORGET_AFTER_S
         await self._database.run(lambda connection: forget_workers(connection, before=before))
         self._forget_at = time.monotonic() + FORGET_EVERY_S

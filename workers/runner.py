@@ -93,7 +93,7 @@ class StepRunner:
             self._outage,
             lambda: self._database.run(
                 lambda connection: claim_step(
-                    connection, envelope, worker=self._worker, now=time.time(), lease_s=self._settings.lease_s
+                    connection, envelope, worker=self._worker, now=self._database.now(), lease_s=self._settings.lease_s
                 )
             ),
         )
@@ -133,7 +133,9 @@ class StepRunner:
         claim = work.claim
         kept = await self._coordinator.advance(
             claim.envelope.job_id,
-            lambda connection: finish_step(connection, claim, result=result, call=_used(record), now=time.time()),
+            lambda connection: finish_step(
+                connection, claim, result=result, call=_used(record), now=self._database.now()
+            ),
         )
         if kept:
             seconds = time.monotonic() - work.began
@@ -154,12 +156,12 @@ class StepRunner:
             "step_failed",
             code=failure.code,
             reason=failure.message,
-            retry_in_s=None if retry_at is None else round(retry_at - time.time(), 1),
+            retry_in_s=None if retry_at is None else round(retry_at - self._database.now(), 1),
         )
         kept = await self._coordinator.advance(
             claim.envelope.job_id,
             lambda connection: fail_step(
-                connection, claim, failure=failure, call=_used(record), retry_at=retry_at, now=time.time()
+                connection, claim, failure=failure, call=_used(record), retry_at=retry_at, now=self._database.now()
             ),
         )
         if kept and retry_at is None:
@@ -176,7 +178,7 @@ class StepRunner:
             return None
         backoff_s = min(BACKOFF_MAX_S, self._settings.retry_base_s * 2 ** (starts - 1)) * random.uniform(0.5, 1.0)
         told_s = exc.retry_after_s if isinstance(exc, BackendError) else None
-        return time.time() + max(backoff_s, told_s or 0.0)
+        return self._database.now() + max(backoff_s, told_s or 0.0)
 
     async def _drop(self, work: Work, record: CallTrace) -> None:
         """The step was cancelled, or this worker shuts down: record what was paid for, and hand back what is still wanted."""
@@ -185,7 +187,7 @@ class StepRunner:
             self._outage,
             lambda: self._database.run(
                 lambda connection: drop_step(
-                    connection, work.claim, outcome=outcome, call=_used(record), now=time.time()
+                    connection, work.claim, outcome=outcome, call=_used(record), now=self._database.now()
                 )
             ),
         )

@@ -65,9 +65,9 @@ class Submitter:
         if request.idempotency_key is None and time.monotonic() < self._full_until:
             message, retry_after_s = self._full_words
             raise QueueFull(message, retry_after_s=retry_after_s)
-        now = time.time()
 
         def accept(connection: Connection, span: SpanHandle) -> Accepted:
+            now = self._database.now()
             accepted = accept_job(
                 connection,
                 request=request,

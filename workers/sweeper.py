@@ -79,8 +79,8 @@ class Sweeper:
     async def round(self) -> None:
         """One round. A service that is away ends it; the next round tries again."""
         try:
-            await self._look_at_clock()
             await self._reclaim()
+            await self._look_at_clock()
             await self._wake()
             await self._repeat_replies()
             self._store_outage.back()
@@ -99,14 +99,14 @@ class Sweeper:
 
     async def _look_at_clock(self) -> None:
         """A clock that was set is said once. Limits of jobs rest for one lease, in which it may be set right again."""
-        now, monotonic = time.time(), time.monotonic()
+        now, monotonic = self._database.now(), time.monotonic()
         if jump_s := self._clock.jump_s(now=now, monotonic=monotonic):
             hint = "let the clock be slewed, not set; deadlines are kept by it and come sooner or later by as much"
             log.warning("clock_jumped", seconds=round(jump_s, 1), hint=hint)
             self._deadlines_from = monotonic + self._settings.lease_s
             self._went_back = self._went_back or jump_s < 0
         if self._went_back:
-            await self._database.run(lambda connection: forget_times(connection, now=time.time()))
+            await self._database.run(lambda connection: forget_times(connection, now=self._database.now()))
             self._went_back = False
 
     async def _reclaim(self) -> None:
@@ -114,7 +114,7 @@ class Sweeper:
         for lease in self._leases.run_out(leases, at=time.monotonic()):
             lost = await self._database.run(
                 lambda connection, lease=lease: reclaim_lost(
-                    connection, lease, now=time.time(), attempts_max=self._settings.attempts_max
+                    connection, lease, now=self._database.now(), attempts_max=self._settings.attempts_max
                 )
             )
             for step in lost:
@@ -129,7 +129,7 @@ class Sweeper:
         """Jobs whose soft limit or deadline has come."""
         if time.monotonic() < self._deadlines_from:
             return
-        for job_id in await self._database.read(lambda connection: due_jobs(connection, now=time.time())):
+        for job_id in await self._database.read(lambda connection: due_jobs(connection, now=self._database.now())):
             await self._coordinator.advance(job_id)
 
     async def _repeat_replies(self) -> None:
@@ -144,7 +144,7 @@ class Sweeper:
         A queue should hold as many as there are steps ready for it; which of them is missing cannot be seen. Steps that
         were taken back from a lost worker do not have to wait until the queue has run short.
         """
-        now = time.time()
+        now = self._database.now()
         ready, unrung = await self._database.read(
             lambda connection: (ready_counts(connection), any_unrung(connection, now=now))
         )
@@ -153,7 +153,7 @@ class Sweeper:
             return
 
         def take(connection: Connection) -> list[Envelope]:
-            now = time.time()
+            now = self._database.now()
             taken: list[Envelope] = []
             for step in sorted(due_steps(connection, now=now), key=lambda step: step.rung):
                 if not step.rung or missing.get(step.queue, 0) > 0:

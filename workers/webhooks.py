@@ -80,10 +80,10 @@ class WebhookSender:
             return POLL_S
         began = time.monotonic()
         try:
-            if not await self._database.read(lambda connection: any_due(connection, now=time.time())):
+            if not await self._database.read(lambda connection: any_due(connection, now=self._database.now())):
                 return max(POLL_S, (time.monotonic() - began) * POLL_SHARE)
             claims = await self._database.run(
-                lambda connection: claim_due(connection, now=time.time(), lease_s=LEASE_S, limit=room)
+                lambda connection: claim_due(connection, now=self._database.now(), lease_s=LEASE_S, limit=room)
             )
         except StoreError as exc:
             outage_of(DATABASE).lost(exc)
@@ -118,7 +118,7 @@ class WebhookSender:
             return
         error, wait_s = await self._post(session, target, event)
         if error is None:
-            await self._database.run(lambda connection: mark_delivered(connection, claim, now=time.time()))
+            await self._database.run(lambda connection: mark_delivered(connection, claim, now=self._database.now()))
             counters().webhook_tried("delivered")
             log.info("webhook_delivered", webhook=claim.id, subject=event.data.id, attempt=claim.attempt)
         else:
@@ -158,7 +158,7 @@ class WebhookSender:
             return type(exc).__name__, 0.0
 
     async def _failed(self, claim: Claimed, error: str, *, wait_s: float = 0.0, final: bool = False) -> None:
-        now = time.time()
+        now = self._database.now()
         final = final or claim.attempt >= self._settings.gateway.webhook_attempts_max
         due_at = None if final else now + backoff_s(claim.attempt, wait_s=wait_s)
         await self._database.run(lambda connection: mark_failed(connection, claim, error=error, now=now, due_at=due_at))

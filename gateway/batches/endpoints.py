@@ -1,6 +1,5 @@
 """The endpoints of /v1/batches."""
 
-import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query
@@ -33,7 +32,7 @@ async def create_batch(
             body,
             services.settings,
             tenant=caller.tenant,
-            now=time.time(),
+            now=services.database.now(),
             idempotency_key=idempotency_key,
         )
     )
@@ -68,5 +67,5 @@ async def get_batch(batch_id: BatchId, caller: AnyCaller, services: TheServices)
 async def cancel_batch(batch_id: BatchId, caller: AnyCaller, services: TheServices) -> BatchObject:
     """Ask for a batch's end. What has an answer is kept; it is `cancelled` once its files are written."""
     return await services.database.run(
-        lambda connection: batches.cancel_batch(connection, caller.tenant, batch_id, now=time.time())
+        lambda connection: batches.cancel_batch(connection, caller.tenant, batch_id, now=services.database.now())
     )

@@ -112,8 +112,8 @@ class BatchRun:
 
     async def _validate(self, batch: Batch) -> bool:
         """Read the whole input and note its lines, as long as nobody asks for the batch's end; False = it has failed."""
-        if batch.expires_at <= time.time():
-            await self._run(lambda conn: start_expiry(conn, self._claim, now=time.time()))
+        if batch.expires_at <= self._now():
+            await self._run(lambda conn: start_expiry(conn, self._claim, now=self._now()))
             return True
         await self._run(lambda conn: clear_lines(conn, self._claim))
         path = content_path(self._settings.files_dir, batch.input_file_id)
@@ -127,7 +127,7 @@ class BatchRun:
                     continue  # only to find the others
                 if not await self._run(lambda conn, lines=lines: add_lines(conn, self._claim, lines)):
                     return True
-        now = time.time()
+        now = self._now()
         if check.problems:
             if not await self._run(lambda conn: fail_batch(conn, self._claim, check.problems, now=now)):
                 return True
@@ -140,7 +140,7 @@ class BatchRun:
         def end(conn: Connection) -> None:
             batch = clear_lines(conn, self._claim)
             status = BatchStatus.cancelled if batch.cancelling else BatchStatus.expired
-            end_batch(conn, self._claim, status, now=time.time())
+            end_batch(conn, self._claim, status, now=self._now())
 
         await self._run(end)
 
@@ -150,8 +150,8 @@ class BatchRun:
         """Note what has ended, and submit or stop what has not; whether all lines have ended."""
         if batch.status is BatchStatus.finalizing:
             return True
-        if not batch.cancelling and not batch.expired and batch.expires_at <= time.time():
-            await self._run(lambda conn: start_expiry(conn, self._claim, now=time.time()))
+        if not batch.cancelling and not batch.expired and batch.expires_at <= self._now():
+            await self._run(lambda conn: start_expiry(conn, self._claim, now=self._now()))
             batch = await self._look()
         stopping = CANCELLED if batch.cancelling else EXPIRED if batch.expired else None
         if stopping is not None:
@@ -195,7 +195,7 @@ class BatchRun:
 
     def _prepare(self, batch: Batch, lines: list[Line]) -> list[_Prepared]:
         path = content_path(self._settings.files_dir, batch.input_file_id)
-        now = time.time()
+        now = self._now()
         prepared: list[_Prepared] = []
         for line, raw in zip(lines, read_lines(path, lines), strict=True):
             try:
@@ -220,7 +220,7 @@ class BatchRun:
         if batch.status is not BatchStatus.in_progress:
             return [], 0
         room = room_for_jobs(conn, batch.tenant, queue_max=self._settings.queue_max)
-        now = time.time()
+        now = self._now()
         messages: list[Envelope] = []
         broken: list[Ended] = []
         count = 0
@@ -252,14 +252,14 @@ class BatchRun:
 
         async def used_up() -> bool:
             limit = (await directory.tenant(tenant)).tokens_per_day
-            return limit is not None and await directory.tokens_today(tenant, now=time.time()) >= limit
+            return limit is not None and await directory.tokens_today(tenant, now=self._now()) >= limit
 
         return await patiently(outage_of(DATABASE), used_up)
 
     # The end
 
     async def _finalize(self) -> None:
-        batch = await self._run(lambda conn: start_finalizing(conn, self._claim, now=time.time()))
+        batch = await self._run(lambda conn: start_finalizing(conn, self._claim, now=self._now()))
         after = 0
         with Output(self._settings.files_dir, batch) as output:
             while page := await self._read(
@@ -273,12 +273,15 @@ class BatchRun:
                 status = BatchStatus.cancelled if batch.cancelling else BatchStatus.expired
             await self._run(
                 lambda conn: end_batch(
-                    conn, self._claim, status, output=answers, errors=errors, usage=output.usage, now=time.time()
+                    conn, self._claim, status, output=answers, errors=errors, usage=output.usage, now=self._now()
                 )
             )
         log.info("batch_ended", batch=batch.id, status=status.value)
 
     # The database
+
+    def _now(self) -> float:
+        return self._services.database.now()
 
     async def _look(self) -> Batch:
         return await self._read(lambda conn: look(conn, self._claim))

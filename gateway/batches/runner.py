@@ -59,7 +59,7 @@ class BatchRunner:
         if self._runs and time.monotonic() >= self._renew_at:
             claims = list(self._runs)
             void = await self._database.run(
-                lambda conn: renew(conn, claims, now=time.time(), lease_s=self._lease_s), urgent=True
+                lambda conn: renew(conn, claims, now=self._database.now(), lease_s=self._lease_s), urgent=True
             )
             for claim in void:
                 self._runs[claim].cancel()
@@ -71,10 +71,10 @@ class BatchRunner:
             self._runs[claim] = asyncio.ensure_future(self._work(claim))
 
     def _any_free(self, conn: Connection) -> bool:
-        return any_free(conn, now=time.time(), lease_s=self._lease_s)
+        return any_free(conn, now=self._database.now(), lease_s=self._lease_s)
 
     def _claim(self, conn: Connection, limit: int) -> list[BatchClaim]:
-        return claim_batches(conn, owner=self._owner, now=time.time(), lease_s=self._lease_s, limit=limit)
+        return claim_batches(conn, owner=self._owner, now=self._database.now(), lease_s=self._lease_s, limit=limit)
 
     async def _work(self, claim: BatchClaim) -> None:
         """Work on one batch. One that fails keeps its lease to the end, so that the next try is not at once."""

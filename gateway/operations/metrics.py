@@ -5,7 +5,6 @@ that went backwards between two gateways would look like a restart. One scrape o
 """
 
 import json
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -65,7 +64,7 @@ class Reading:
 
 async def read_all(services: Services) -> Reading:
     """Read everything in one snapshot of the database. Raises StoreError."""
-    now, settings = time.time(), services.settings
+    now, settings = services.database.now(), services.settings
 
     def read(connection: Connection) -> tuple[list[WorkerRow], Gauges]:
         return seen_workers(connection, since=now - SHOWN_S), read_gauges(connection, now=now)

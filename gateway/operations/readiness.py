@@ -1,7 +1,6 @@
 """Whether requests are worth sending here: database, Redis, schema, and a living process for each role that jobs need."""
 
 import asyncio
-import time
 
 import redis
 from sqlalchemy import Connection
@@ -66,14 +65,15 @@ class Readiness:
         return HealthCheck(name="redis", ok=True, detail="answers")
 
     async def _ask_store(self) -> _Found:
-        # As with the leases: a process that has not been heard of for that long counts as dead.
-        since = time.time() - self._services.settings.lease_s
+        database = self._services.database
 
         def read(connection: Connection) -> _Found:
+            # As with the leases: a process that has not been heard of for that long counts as dead.
+            since = database.now() - self._services.settings.lease_s
             state = schema_state(connection)
             return state, living_roles(connection, since=since) if state is SchemaState.current else {}
 
-        return await self._services.database.read(read)
+        return await database.read(read)
 
     async def _ask_redis(self) -> None:
         await self._services.redis.ping()  # pyright: ignore[reportGeneralTypeIssues]

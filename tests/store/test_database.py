@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,16 @@ async def test_a_reader_cannot_write(database: Database) -> None:
         await database.read(lambda conn: note(conn, 1.0, key="written by a reader"))
 
     assert await database.read(keys) == set()
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_the_time_is_the_servers_and_not_this_machines(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    database.run_sync(lambda conn: None)
+    true = time.time()
+
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+
+    assert true <= database.now() + 1 < true + 60
 
 
 class Panic(BaseException):
