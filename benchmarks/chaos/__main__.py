@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
 
-from clock import Clocks, find_library  # noqa: E402
+from clock import RUN_MAX_S, Clocks, find_library  # noqa: E402
 from faults import Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
 from invariants import Verdict, check, read_rows  # noqa: E402
 from k2think.schemas.messages import AgentKind  # noqa: E402
@@ -108,6 +108,8 @@ async def _run(options: argparse.Namespace, stack: Stack, names: list[str], chan
     verdict = check(stack, load, rows, injected)
     verdict.require(drained, "the work did not come to an end", f"not within {options.drain:g} s after the last fault")
     await _check_quiet(verdict, stack)
+    told_apart = stack.clocks is None or lasted < RUN_MAX_S
+    verdict.require(told_apart, "the run was too long to tell times of clocks that jumped", f"{lasted:.0f} s")
     for role, seconds in stack.ends:
         verdict.require(seconds <= TERM_MAX_S, "a process did not end when it was told to", role)
     note_recovery(injected, rows)

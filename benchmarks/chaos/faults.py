@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import process_faults as processes
 import service_faults as services
-from clock import find_library
+from clock import JUMP_S, find_library
 from k2think.schemas.errors import StoreError
 from model import FAULTS as MODEL_FAULTS
 from process_faults import OUTAGE_S, Harm
@@ -16,6 +16,8 @@ from sqlalchemy import text
 from stack import Stack
 
 POLL_S = 0.05
+OFTEN = ("kill:", "redis:kill", "redis:lost", "postgresql:restart")
+"""Beginnings of the names of those whose recovery has a bound: the more often they happen, the better it is known."""
 _WORKER = text("SELECT worker FROM attempts WHERE job_id = :job AND step = :step AND attempt = :attempt")
 
 
@@ -56,11 +58,11 @@ def _of_processes(stack: Stack) -> dict[str, Fault]:
     found["roll"] = Fault(processes.roll, processes.RENEWED_S * len(stack.roles))
     if find_library() is None:
         return found
-    for way, jump_s in processes.JUMPS.items():
-        found[f"clock:{way}"] = Fault(processes.clock(None, jump_s))
-        # SQLite's processes are on one machine, and so is their clock; those of PostgreSQL may be on several.
-        for role in stack.roles if stack.db == "postgresql" else ():
-            found[f"clock:{role}:{way}"] = Fault(processes.clock(role, jump_s))
+    found["clock:forward"] = Fault(processes.clock(None, JUMP_S))
+    found["clock:back"] = Fault(processes.clock(None, -JUMP_S))
+    # SQLite's processes are on one machine, and so is their clock; those of PostgreSQL may be on several.
+    for role in stack.roles if stack.db == "postgresql" else ():
+        found[f"clock:{role}:forward"] = Fault(processes.clock(role, JUMP_S))
     return found
 
 
@@ -92,10 +94,10 @@ def _of_services(stack: Stack) -> dict[str, Fault]:
 
 
 def draw(names: list[str], count: int, chance: random.Random) -> list[str]:
-    """Draw `count` faults: each of the names once before one comes again."""
+    """Draw `count` faults: all of the names before they come again, those of OFTEN twice."""
     drawn: list[str] = []
     while len(drawn) < count:
-        again = list(names)
+        again = [*names, *(name for name in names if name.startswith(OFTEN))]
         chance.shuffle(again)
         drawn += again
     return drawn[:count]

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 
-from clock import JUMP_S
 from stack import LEASE_S, Stack
 
 OUTAGE_S = 3.0
@@ -76,9 +75,6 @@ def clock(role: str | None, jump_s: int) -> Harm:
             clocks.set(roles, 0)
 
     return harm
-
-
-JUMPS = {"forward": JUMP_S, "back": -JUMP_S}
 
 
 async def _renew(stack: Stack, role: str) -> int | None:
