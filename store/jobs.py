@@ -107,7 +107,8 @@ _UNREPLIED = (
     .order_by(jobs.c.finished_at)
     .limit(bindparam("limit"))
 )
-_ATTACHED = select(jobs.c.id).where(text(UNFINISHED_SQL), jobs.c.attached).order_by(jobs.c.id)
+# Not in order: SQLite would read all jobs there are by their id rather than sort the few that are unfinished.
+_ATTACHED = select(jobs.c.id).where(text(UNFINISHED_SQL), jobs.c.attached)
 
 
 def _depth(status: str) -> "Select[str, int]":
@@ -325,7 +326,7 @@ def unreplied(conn: Connection, limit: int) -> list[tuple[str, str, SolveResult]
 
 def attached_jobs(conn: Connection) -> list[str]:
     """Return the unfinished jobs whose client must stay connected, oldest first."""
-    return [row.id for row in conn.execute(_ATTACHED)]
+    return sorted(row.id for row in conn.execute(_ATTACHED))
 
 
 def _find(conn: Connection, tenant: str, key: str, digest: str) -> Accepted | None:
