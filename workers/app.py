@@ -53,8 +53,11 @@ def create_app(settings: Settings, *, queues: list[str]) -> Celery:
             "queue_order_strategy": "round_robin",
             "max_connections": BROKER_CONNECTIONS_MAX,
             "socket_keepalive": True,
+            # A connection may die without a word: a command on it fails after the one, a wait for messages is noticed by
+            # kombu after the other.
             "socket_connect_timeout": 5,
-            "health_check_interval": 25,
+            "socket_timeout": 5,
+            "health_check_interval": 5,
             "unacked_restore_interval": 30,
             "unacked_restore_throttle": 1,
         },
