@@ -109,13 +109,22 @@ class Fleet:
     engine: SimulatedEngine
     database: Database
 
+    async def busy(self, role: str) -> None:
+        """Wait until a step of this role runs; other roles, and the rules of the screening, are always as busy."""
+        query = text("SELECT count(*) FROM steps WHERE status = 'running' AND queue = :role")
+        async with asyncio.timeout(PATIENCE_S):
+            while role in ("planner", "generator", "verifier") and not await self.database.read(
+                lambda connection: connection.execute(query, {"role": role}).scalar_one()
+            ):
+                await asyncio.sleep(0.01)
+
 
 @pytest.fixture
 async def fleet(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[Fleet]:
     """All roles at work. A worker lets its steps run for a moment only, so that many are handed back."""
     database_url = f"sqlite:///{tmp_path / 'k2think.db'}"
     await asyncio.to_thread(upgrade, database_url)
-    engine = SimulatedEngine(slots=256, token_s=0.01)
+    engine = SimulatedEngine(slots=256, token_s=0.02)
     async with SimulatedServer(SolvingResponder(accuracy=0.6, reasoning_tokens=20), engine=engine) as server:
         variables = {
             "K2THINK_DATA_DIR": str(tmp_path),
@@ -211,6 +220,7 @@ async def test_sigterm_under_load(fleet: Fleet, roles: tuple[str, ...]) -> None:
     load = Load(fleet.crew.url, per_s=5)
     for role in roles:
         await load.flows()
+        await fleet.busy(role)
         await fleet.crew.stop(role, again_s=0.1)  # impatience changes nothing
         await fleet.crew.start(role)
 
@@ -227,6 +237,7 @@ async def test_rolling_restarts_under_load_lose_nothing(fleet: Fleet, restarts: 
     for number in range(restarts):
         await load.flows()
         role = order[number % len(order)]
+        await fleet.busy(role)
         await fleet.crew.stop(role)
         await fleet.crew.start(role)
 
