@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -66,6 +67,10 @@ class Leases:
         self._running: set[Work] = set()
         self._idle_leases: set[tuple[str, str, int]] = set()
         """Leases that the last heartbeat found without running work."""
+        self._claiming = 0
+        """Claims under way."""
+        self._released = False
+        """Whether work is handed back at once: its process stops."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._outage = outage_of(DATABASE)
@@ -77,15 +82,31 @@ class Leases:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._beat()), loop.create_task(self._listen())]
 
+    @contextlib.contextmanager
+    def claiming(self) -> Generator[None]:
+        """A claim is under way. A process that stops waits for it: what it brings must be handed back, too."""
+        self._claiming += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._claiming -= 1
+            self._note_idle()
+
     def add(self, work: Work) -> None:
         """Keep the lease of this work."""
         self._running.add(work)
         self._idle.clear()
+        if self._released:
+            work.stop(AttemptOutcome.released)
 
     def remove(self, work: Work) -> None:
         """The work is over."""
         self._running.discard(work)
-        if not self._running:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._running and not self._claiming:
             self._idle.set()
 
     @property
@@ -97,6 +118,7 @@ class Leases:
         """Let running work finish for a while, then stop it, so that its steps are handed back."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout_s)
+        self._released = True
         for work in list(self._running):
             work.stop(AttemptOutcome.released)
         try:

@@ -74,14 +74,15 @@ class StepRunner:
             return
         with bound_contextvars(job=envelope.job_id, step=envelope.step, attempt=envelope.attempt):
             counters().received(envelope)
-            claim = await self._claim(envelope)
-            acknowledge()
-            if claim is None:
-                log.debug("message_ignored", reason="its step is done, claimed by another, or no longer wanted")
-                return
-            counters().started(envelope, waited_s=claim.claimed_at - claim.queued_at)
-            work = Work(claim)
-            self._leases.add(work)
+            with self._leases.claiming():
+                claim = await self._claim(envelope)
+                acknowledge()
+                if claim is None:
+                    log.debug("message_ignored", reason="its step is done, claimed by another, or no longer wanted")
+                    return
+                counters().started(envelope, waited_s=claim.claimed_at - claim.queued_at)
+                work = Work(claim)
+                self._leases.add(work)
             try:
                 with _step_span(claim, self._worker) as span:
                     await self._work(work, span)
