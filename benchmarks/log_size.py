@@ -9,7 +9,7 @@ long as a model's, copied under new ids and at other times. Then both are measur
 drawn from the whole log, and new jobs that are accepted, claimed, finished and decided, --at-once of them side by side.
 
 CPU is this process's and, with PostgreSQL, its server's; models, Redis and HTTP have no part in it. A million rows need
-about 2.5 GB of disk and some minutes. `ratio` is the large log's figure by the small one's: 1.0 is flat.
+about 2 GB of disk and some minutes. `ratio` is the large log's figure by the small one's: 1.0 is flat.
 """
 
 import argparse
@@ -61,7 +61,7 @@ SPREAD_S = 0.05
 TENANT = "default"
 WORDS = "first second number therefore consider value equation because follows assume multiply remaining total result "
 PROBLEM = "Two trains leave towards each other, 417 km apart, at 63 and 76 km/h. When do they meet? " * 2
-COPY_BATCH = 20_000
+COPY_BATCH = 5_000
 
 
 def words(characters: int) -> str:
@@ -231,6 +231,7 @@ class Measured:
     database: Database
     ids: list[str]
     rows: int
+    """Before anything was measured; new jobs add to them."""
     ms: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     """Milliseconds of each query."""
     cpu_ms: list[float] = field(default_factory=list[float])
