@@ -35,7 +35,7 @@ def chaos(*words: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.timeout(TIMEOUT_S)
 def test_a_hundred_jobs_and_three_faults_lose_nothing() -> None:
-    faults = "kill:all-1,redis:lost,kill:gateway"
+    faults = "kill:all-1,redis:flushall,kill:gateway"
 
     short = ("--roles", "small", "--jobs", "100", "--pause", "0.05", "--killers", "0", "--every", "1")
     code, report = chaos(*short, "--only", faults)

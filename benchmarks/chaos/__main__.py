@@ -1,6 +1,7 @@
 """Nothing lost under fire: a whole stack, its services and its clients, with one fault after the other.
 
     python benchmarks/chaos --jobs 1000 --seed 1 --db postgresql
+    python benchmarks/chaos --seeds 1-10 --db postgresql --out runs.jsonl
 
 Starts everything for itself, on private ports and sockets: redis-server, SQLite or PostgreSQL, a simulated model server
 that counts every token it sends, a TCP proxy before each, and the roles of k2think under the supervisor of `k2think up`.
@@ -25,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests")]
 
-from clock import RUN_MAX_S, Clocks, find_library  # noqa: E402
+from clock import RUN_MAX_S, Clocks, clear_shared_memory, find_library  # noqa: E402
 from faults import Injected, draw, faults_for, inject, kill_for_poison  # noqa: E402
 from invariants import Verdict, check, read_rows  # noqa: E402
 from k2think.schemas.messages import AgentKind  # noqa: E402
@@ -66,6 +67,8 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     finally:
         await stack.stop()
         os.chdir(HERE)
+        if stack.clocks is not None:
+            clear_shared_memory()
         if small:
             if options.keep is not None:
                 kept = stack.disk.with_name(f"{stack.disk.name}_kept")

@@ -14,6 +14,7 @@ JUMP_S = 3600
 """How far a clock jumps: more than a run lasts, so that each time tells by which clock it was read."""
 SITE = Path(__file__).resolve().with_name("faked")
 """Folder of what makes libfaketime and Python agree."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 RUN_MAX_S = JUMP_S / 2
 
 
@@ -40,7 +41,6 @@ class Clocks:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             # Else waits until a monotonic time return at once, and threads of Python that wait for each other spin.
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",
-            "FAKETIME_DISABLE_SHM": "1",
             "PYTHONPATH": str(SITE),
             # The times of files are the disk's.
             "NO_FAKE_STAT": "1",
@@ -53,6 +53,14 @@ class Clocks:
             written = self._folder / f"{role}.new"
             written.write_text(f"{ahead_s:+d}\n")
             written.replace(self._folder / role)
+
+
+def clear_shared_memory() -> None:
+    """Remove what libfaketime left in shared memory for processes that were killed."""
+    for path in SHARED_MEMORY.glob("*faketime_*"):
+        pid = path.name.rpartition("_")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
 
 
 def true_time(at: float, now: float) -> float:
