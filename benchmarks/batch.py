@@ -148,8 +148,8 @@ def measure(lines: int, *, every_s: float, window: int) -> dict[str, Any]:
                     "K2THINK_GENERATOR__BASE_URL": url,
                     "K2THINK_GENERATOR__MODEL": "simulated",
                     "K2THINK_GATEWAY__BATCH_WINDOW": str(window),
-                    "K2THINK_LEASE_S": "15",
-                    "K2THINK_HEARTBEAT_S": "3",
+                    "K2THINK_LEASE_S": "10",
+                    "K2THINK_HEARTBEAT_S": "2",
                     "K2THINK_LOG_LEVEL": "info",
                 },
             )

@@ -186,9 +186,9 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     """The HTTP doors."""
 
-    lease_s: float = Field(default=15.0, gt=0)
+    lease_s: float = Field(default=10.0, gt=0)
     """Seconds that a claim lasts without a heartbeat: how soon the work of a dead worker is taken up again."""
-    heartbeat_s: float = Field(default=3.0, gt=0)
+    heartbeat_s: float = Field(default=2.0, gt=0)
     """Seconds between heartbeats; well below lease_s."""
     sweep_s: float = Field(default=0.25, gt=0)
     """Seconds between two rounds of the sweeper."""

@@ -55,8 +55,8 @@ def running_stack(database: str, engine_url: str, settings: Mapping[str, str]) -
             "K2THINK_GENERATOR__BACKEND": "openai",
             "K2THINK_GENERATOR__BASE_URL": engine_url,
             "K2THINK_GENERATOR__MODEL": "simulated",
-            "K2THINK_LEASE_S": "15",
-            "K2THINK_HEARTBEAT_S": "3",
+            "K2THINK_LEASE_S": "10",
+            "K2THINK_HEARTBEAT_S": "2",
             **settings,
         }
         servers: dict[str, int] = {}
