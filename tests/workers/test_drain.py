@@ -124,7 +124,7 @@ async def fleet(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[Flee
     """All roles at work. A worker lets its steps run for a moment only, so that many are handed back."""
     database_url = f"sqlite:///{tmp_path / 'k2think.db'}"
     await asyncio.to_thread(upgrade, database_url)
-    engine = SimulatedEngine(slots=256, token_s=0.02)
+    engine = SimulatedEngine(slots=256, token_s=0.01)
     async with SimulatedServer(SolvingResponder(accuracy=0.6, reasoning_tokens=20), engine=engine) as server:
         variables = {
             "K2THINK_DATA_DIR": str(tmp_path),
