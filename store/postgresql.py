@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
@@ -25,6 +26,8 @@ RETRIES_MAX = 8
 """Times that a transaction which lost against another one is run again."""
 CLOCK_LOOK_S = 10.0
 """Between two looks at the server's clock, each one statement."""
+ANSWER_S = 15.0
+"""How long the server may let a statement wait, and a transaction may hold its locks between two statements."""
 _CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
 _RETRY_PAUSE_S = 0.01
 _CONNECT_ARGS: dict[str, Any] = {
@@ -171,13 +174,44 @@ def _engine(url: URL) -> Engine:
         raise ConfigurationError(
             f"PostgreSQL needs the driver {exc.name}: pip install 'k2think[postgresql]', or unset K2THINK_DATABASE_URL"
         ) from exc
-    event.listen(engine, "connect", _keep_commits)
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "connect", _prepare)
     return engine
 
 
-def _keep_commits(driver: Any, _record: object) -> None:
-    """Whatever role or database say, a commit is told when it is safe. What is stricter than `on` stays."""
-    name = "'synchronous_commit'"
+def _connect(_dialect: object, _record: object, words: list[Any], more: dict[str, Any]) -> Any:
+    return _connection_class().connect(*words, **more)
+
+
+@cache
+def _connection_class() -> Any:
+    import psycopg  # an extra, which who uses SQLite need not have
+
+    class AnsweringConnection(psycopg.Connection[Any]):
+        """Closes itself when the server does not answer, as behind a proxy that keeps a dead connection open."""
+
+        def wait(self, *words: Any, **more: Any) -> Any:
+            if "timeout" in more:
+                return super().wait(*words, **more)
+            began = time.monotonic()
+            try:
+                return super().wait(*words, **more, timeout=ANSWER_S)
+            except psycopg.OperationalError as exc:
+                if time.monotonic() - began < ANSWER_S:
+                    raise
+                self.pgconn.finish()
+                raise psycopg.OperationalError(f"no answer within {ANSWER_S:g} s") from exc
+
+    return AnsweringConnection
+
+
+def _prepare(driver: Any, _record: object) -> None:
+    """Whatever role or database say, a commit is told when it is safe, and no lost session holds its locks for ever.
+
+    What is stricter than `on` stays, and so does another time-out.
+    """
+    wanted = {"synchronous_commit": ("off", "on"), "idle_in_transaction_session_timeout": ("0", f"{ANSWER_S:g}s")}
     driver.autocommit = True
-    driver.execute(f"SELECT set_config({name}, 'on', false) WHERE current_setting({name}) = 'off'")
+    for name, (found, value) in wanted.items():
+        driver.execute(f"SELECT set_config('{name}', '{value}', false) WHERE current_setting('{name}') = '{found}'")
     driver.autocommit = False

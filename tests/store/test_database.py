@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from k2think.schemas.errors import ConfigurationError, NotFound, SchemaMismatch, StoreError, StoreFull, StoreUnavailable
+from k2think.store import postgresql
 from k2think.store.database import Database
 from k2think.store.jobs import list_jobs
 from k2think.store.migrate import check, upgrade
@@ -254,6 +258,7 @@ def test_an_operation_cannot_wait_for_another(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+from k2think.store import postgresql
 from k2think.store.database import Database
 from sqlalchemy import text
 database = Database(sys.argv[1])
@@ -337,6 +342,7 @@ async def test_a_full_disk_lets_the_small_operations_of_a_batch_through(tmp_path
 _LIMITED = """
 import resource, sys
 from k2think.schemas.errors import StoreFull
+from k2think.store import postgresql
 from k2think.store.database import Database
 from sqlalchemy import text
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
@@ -452,6 +458,49 @@ def test_a_restart_between_two_operations_is_not_noticed(postgres_server: Any) -
 
     assert database.read_sync(keys) == {"before", "after"}
     database.close()
+
+
+def test_a_server_that_does_not_answer_is_given_up(postgres_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a session of the server that stands still with its connection open, then the operation runs on another one."""
+    monkeypatch.setattr(postgresql, "ANSWER_S", 1.0)
+    database = Database(postgres_server.new_database())
+    asks = text("SELECT pg_backend_pid()")
+    try:
+        silent: int = database.run_sync(lambda conn: conn.execute(asks).scalar_one())
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            other: int = database.run_sync(lambda conn: conn.execute(asks).scalar_one())
+        finally:
+            os.kill(silent, signal.SIGCONT)
+
+        assert other != silent
+    finally:
+        database.close()
+
+
+def test_a_session_that_was_left_in_a_transaction_gives_up_its_locks(
+    postgres_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an operation that stands still, then others go on, and it runs again when it moves."""
+    monkeypatch.setattr(postgresql, "ANSWER_S", 1.0)
+    url = postgres_server.new_database()
+    upgrade(url)
+    lost, database = Database(url), Database(url)
+    locked, done = threading.Event(), threading.Event()
+
+    def lock(conn: Connection) -> None:
+        conn.execute(text("LOCK TABLE jobs"))
+        locked.set()
+        done.wait(30)
+        conn.execute(text("SELECT 1"))
+
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(lost), contextlib.closing(database):
+        losing = pool.submit(lost.run_sync, lock)
+        locked.wait(30)
+        monkeypatch.setattr(postgresql, "ANSWER_S", 30.0)
+        assert database.run_sync(lambda conn: note(conn, 1.0, key="after")) is None
+        done.set()
+        assert losing.result(30) is None, "it runs again"
 
 
 async def test_a_deadlock_is_run_again(postgres_server: Any) -> None:

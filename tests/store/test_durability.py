@@ -92,7 +92,7 @@ def test_our_sessions_wait_for_their_commits_whatever_the_database_says(
     assert not [fault for fault in database_faults(postgres_url) if fault.weight is Weight.refused]
 
     # Where something undoes it, such as a pool that hands sessions round, nothing starts.
-    monkeypatch.setattr(postgresql, "_keep_commits", lambda *_: None)
+    monkeypatch.setattr(postgresql, "_prepare", lambda *_: None)
     [refused] = [fault for fault in database_faults(postgres_url) if fault.weight is Weight.refused]
     assert "synchronous_commit" in refused.what
 
