@@ -27,15 +27,19 @@ class CeleryCaller:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="celery-caller")
 
     async def ask(self, request: dict[str, Any], *, patience_s: float) -> dict[str, Any] | None:
-        """Send the request and wait for its answer; None = none came, since Redis was away or has lost one of the two."""
+        """Send the request and wait for its answer; None = none came, since Redis was away or has lost one of the two.
+
+        The answer is looked for now and then: an AsyncResult subscribes, and to lose Redis then ends the whole app.
+        """
         deadline = time.monotonic() + patience_s
-        sent = await self._call(
-            lambda: self._app.send_task("k2think.solve", [request], queue="intake", retry=False),
+        task_id = await self._call(
+            lambda: self._app.send_task("k2think.solve", [request], queue="intake", retry=False, ignore_result=True).id,
         )
-        while sent is not None and time.monotonic() < deadline:
+        while task_id is not None and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
-            if await self._call(sent.ready):
-                return sent.get()
+            found = await self._call(lambda: self._app.backend.get_task_meta(task_id, cache=False))
+            if found is not None and found["status"] == "SUCCESS":
+                return found["result"]
         return None
 
     async def _call(self, call: Callable[[], T]) -> T | None:
