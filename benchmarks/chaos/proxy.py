@@ -94,6 +94,8 @@ class Proxy:
         self._links.add(link)
         try:
             await self._flowing.wait()
+            if writer.is_closing():  # it was reset while all was silent: the server must never hear of it
+                return
             back, link.beyond = await self._connect()
             there = asyncio.ensure_future(self._pipe(link, reader, link.beyond))
             here = asyncio.ensure_future(self._pipe(link, back, writer))
