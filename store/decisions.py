@@ -130,7 +130,8 @@ def end_job(conn: Connection, job: JobView, status: JobStatus, error: JobError, 
 
 
 def _end(conn: Connection, job: JobView, ending: Ending, *, now: float) -> Applied:
-    cancelled = _cancel(conn, job.job_id, None, now=now)
+    unfinished = any(not step.status.final for step in job.steps.values())
+    cancelled = _cancel(conn, job.job_id, None, now=now) if unfinished else ()
     result = build_result(conn, job, ending, now=now)
     error_code = result.error.code if result.error else None
     ended = conn.execute(

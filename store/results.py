@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, select
 from ..schemas.completion import TokenUsage
 from ..schemas.jobs import Comparison, JobStatus, SelectionReport, SolveResult, Timings, UsageReport
 from ..schemas.messages import AgentKind, GenerateCandidate
-from ..schemas.outcomes import Candidate
+from ..schemas.outcomes import Candidate, Compared
 from ..schemas.progress import Ending, JobView
 from ..schemas.trace import AttemptOutcome
 from .attempts import ledger
@@ -39,7 +39,7 @@ def build_result(conn: Connection, job: JobView, ending: Ending, *, now: float) 
         reasoning=candidate.reasoning if candidate else None,
         finish_reason=candidate.finish_reason if candidate else None,
         plan=plan,
-        selection=_selection(conn, job.job_id, ending.selection),
+        selection=_selection(conn, job, ending.selection),
         usage=_usage(conn, job.job_id),
         timings=_timings(conn, job, now=now),
         error=ending.error,
@@ -66,10 +66,11 @@ def _winner(conn: Connection, job: JobView, ending: Ending) -> tuple[Candidate |
     return None, None
 
 
-def _selection(conn: Connection, job_id: str, report: SelectionReport | None) -> SelectionReport | None:
-    if report is None or report.comparisons:
+def _selection(conn: Connection, job: JobView, report: SelectionReport | None) -> SelectionReport | None:
+    judged = any(isinstance(step.result, Compared) for step in job.steps.values())
+    if report is None or report.comparisons or not judged:
         return report
-    return report.model_copy(update={"comparisons": load_comparisons(conn, job_id)})
+    return report.model_copy(update={"comparisons": load_comparisons(conn, job.job_id)})
 
 
 def _usage(conn: Connection, job_id: str) -> UsageReport:
