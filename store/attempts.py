@@ -9,13 +9,12 @@ from ..schemas.completion import TokenUsage
 from ..schemas.messages import AGENT_OF_KIND, AgentKind
 from ..schemas.outcomes import StepFailure
 from ..schemas.trace import AttemptOutcome, CallTrace
-from .events import Write
 from .rows import call_columns, dump
 from .tables import attempts, steps
 
 _NO_CALL = call_columns(None)
 
-_OPEN = insert(attempts).values({each.name: bindparam(f"new_{each.name}") for each in attempts.columns}).inline()
+_OPEN = insert(attempts).inline()
 _THIS = (
     attempts.c.job_id == bindparam("b_job_id"),
     attempts.c.step == bindparam("b_step"),
@@ -36,12 +35,6 @@ _GIVE_UP = (
     .where(*_THIS, attempts.c.outcome == AttemptOutcome.running)
     .values(outcome=bindparam("outcome"), finished_at=bindparam("finished_at"), error=bindparam("error"))
 )
-_LATE = {
-    AttemptOutcome.cancelled: AttemptOutcome.cancelled,
-    AttemptOutcome.running: AttemptOutcome.stale,
-    AttemptOutcome.lost: AttemptOutcome.stale,
-}
-"""What an attempt's outcome becomes by a report that comes when the fence is lost; others stay."""
 _OUTCOME = select(attempts.c.outcome, attempts.c.backend).where(*_THIS)
 _LEDGER = (
     select(
@@ -68,8 +61,10 @@ class LedgerLine:
     usage: TokenUsage
 
 
-def open_attempt(job_id: str, step: str, attempt: int, *, worker: str, queued_at: float, now: float) -> Write:
-    """Return the row of an attempt that starts."""
+def open_attempt(
+    conn: Connection, job_id: str, step: str, attempt: int, *, worker: str, queued_at: float, now: float
+) -> None:
+    """Write the row of an attempt that starts."""
     row: dict[str, Any] = {
         "job_id": job_id,
         "step": step,
@@ -78,14 +73,13 @@ def open_attempt(job_id: str, step: str, attempt: int, *, worker: str, queued_at
         "outcome": str(AttemptOutcome.running),
         "queued_at": queued_at,
         "claimed_at": now,
-        "finished_at": None,
-        "error": None,
         **_NO_CALL,
     }
-    return Write(_OPEN, {f"new_{name}": value for name, value in row.items()})
+    conn.execute(_OPEN, row)
 
 
 def close_attempt(
+    conn: Connection,
     job_id: str,
     step: str,
     attempt: int,
@@ -94,8 +88,8 @@ def close_attempt(
     now: float,
     call: CallTrace | None,
     error: StepFailure | None = None,
-) -> Write:
-    """Return how the attempt ended, with its call."""
+) -> None:
+    """Write how the attempt ended, with its call."""
     row: dict[str, Any] = {
         "b_job_id": job_id,
         "b_step": step,
@@ -105,10 +99,11 @@ def close_attempt(
         "error": None if error is None else dump(error),
         **call_columns(call),
     }
-    return Write(_CLOSE, row)
+    conn.execute(_CLOSE, row)
 
 
 def give_up_attempt(
+    conn: Connection,
     job_id: str,
     step: str,
     attempt: int,
@@ -116,8 +111,8 @@ def give_up_attempt(
     *,
     now: float,
     error: StepFailure | None = None,
-) -> Write:
-    """Return how a running attempt ended whose worker has not reported (yet): cancelled or lost."""
+) -> None:
+    """Write how a running attempt ended whose worker has not reported (yet): cancelled or lost."""
     row: dict[str, Any] = {
         "b_job_id": job_id,
         "b_step": step,
@@ -126,7 +121,7 @@ def give_up_attempt(
         "finished_at": now,
         "error": None if error is None else dump(error),
     }
-    return Write(_GIVE_UP, row)
+    conn.execute(_GIVE_UP, row)
 
 
 def close_late(conn: Connection, job_id: str, step: str, attempt: int, *, now: float, call: CallTrace | None) -> None:
@@ -137,11 +132,10 @@ def close_late(conn: Connection, job_id: str, step: str, attempt: int, *, now: f
     row = conn.execute(_OUTCOME, {"b_job_id": job_id, "b_step": step, "b_attempt": attempt}).first()
     if row is None or row.backend:
         return
-    outcome = _LATE.get(row.outcome)
-    if outcome is None:
-        return
-    late = close_attempt(job_id, step, attempt, outcome, now=now, call=call)
-    conn.execute(late.statement, late.values)
+    if row.outcome == AttemptOutcome.cancelled:
+        close_attempt(conn, job_id, step, attempt, AttemptOutcome.cancelled, now=now, call=call)
+    elif row.outcome in (AttemptOutcome.running, AttemptOutcome.lost):
+        close_attempt(conn, job_id, step, attempt, AttemptOutcome.stale, now=now, call=call)
 
 
 def ledger(conn: Connection, job_id: str) -> list[LedgerLine]:

@@ -160,9 +160,8 @@ def _cancel(conn: Connection, job_id: str, names: set[str] | None, *, now: float
         if names is not None and name not in names:
             continue
         conn.execute(_CANCEL_STEP, {"b_job_id": job_id, "b_name": name, "now": now})
-        given_up = None
         if status == "running":
-            given_up = give_up_attempt(job_id, name, attempt, AttemptOutcome.cancelled, now=now)
+            give_up_attempt(conn, job_id, name, attempt, AttemptOutcome.cancelled, now=now)
             running.append((name, attempt))
         record_event(
             conn,
@@ -171,6 +170,5 @@ def _cancel(conn: Connection, job_id: str, names: set[str] | None, *, now: float
             now=now,
             step=name,
             detail={"attempt": attempt, "reason": "not wanted"},
-            beside=given_up,
         )
     return tuple(running)

@@ -168,16 +168,11 @@ def claim_step(conn: Connection, envelope: Envelope, *, worker: str, now: float,
     ).first()
     if row is None:
         return None
+    open_attempt(conn, job_id, step, envelope.attempt, worker=worker, queued_at=row.ready_at, now=now)
     if row.seq == 0:  # before its first step is done a job has no other
         conn.execute(_START_JOB, {"b_id": job_id, "now": now})
     record_event(
-        conn,
-        job_id,
-        EventKind.step_started,
-        now=now,
-        step=step,
-        detail={"attempt": envelope.attempt, "worker": worker},
-        beside=open_attempt(job_id, step, envelope.attempt, worker=worker, queued_at=row.ready_at, now=now),
+        conn, job_id, EventKind.step_started, now=now, step=step, detail={"attempt": envelope.attempt, "worker": worker}
     )
     return Claim(envelope, worker, row.ready_at, now, now + lease_s, row.attempts - row.released)
 
@@ -191,6 +186,7 @@ def finish_step(conn: Connection, claim: Claim, *, result: StepResult, call: Cal
     if not conn.execute(_FINISH, _fenced(claim) | {"result": dump(result), "now": now}).rowcount:
         close_late(conn, job_id, step, attempt, now=now, call=call)
         return False
+    close_attempt(conn, job_id, step, attempt, AttemptOutcome.done, now=now, call=call)
     if isinstance(result, Compared):
         conn.execute(_ADD_COMPARISON, _comparison(job_id, result, now))
     record_event(
@@ -200,7 +196,6 @@ def finish_step(conn: Connection, claim: Claim, *, result: StepResult, call: Cal
         now=now,
         step=step,
         detail={"attempt": attempt, "kind": claim.envelope.body.kind},
-        beside=close_attempt(job_id, step, attempt, AttemptOutcome.done, now=now, call=call),
     )
     return True
 
@@ -222,13 +217,13 @@ def fail_step(
     if not held:
         close_late(conn, job_id, step, attempt, now=now, call=call)
         return False
-    closed = close_attempt(job_id, step, attempt, AttemptOutcome.failed, now=now, call=call, error=failure)
+    close_attempt(conn, job_id, step, attempt, AttemptOutcome.failed, now=now, call=call, error=failure)
     detail: dict[str, Any] = {"attempt": attempt, "code": failure.code}
     if retry_at is None:
-        record_event(conn, job_id, EventKind.step_failed, now=now, step=step, detail=detail, beside=closed)
+        record_event(conn, job_id, EventKind.step_failed, now=now, step=step, detail=detail)
     else:
         detail["retry_at"] = retry_at
-        record_event(conn, job_id, EventKind.step_retried, now=now, step=step, detail=detail, beside=closed)
+        record_event(conn, job_id, EventKind.step_retried, now=now, step=step, detail=detail)
     return True
 
 
@@ -254,13 +249,13 @@ def drop_step(
     if not held:
         close_late(conn, job_id, step, attempt, now=now, call=call)
         return None
-    closed = close_attempt(job_id, step, attempt, outcome, now=now, call=call)
+    close_attempt(conn, job_id, step, attempt, outcome, now=now, call=call)
     detail = {"attempt": attempt, "reason": str(outcome)}
     if outcome == AttemptOutcome.cancelled:
-        record_event(conn, job_id, EventKind.step_cancelled, now=now, step=step, detail=detail, beside=closed)
+        record_event(conn, job_id, EventKind.step_cancelled, now=now, step=step, detail=detail)
         wake_job(conn, job_id, now)
         return None
-    record_event(conn, job_id, EventKind.step_retried, now=now, step=step, detail=detail, beside=closed)
+    record_event(conn, job_id, EventKind.step_retried, now=now, step=step, detail=detail)
     return next_message(claim.envelope)
 
 

@@ -222,10 +222,10 @@ def reclaim_lost(conn: Connection, lease: Lease, *, now: float, attempts_max: in
             changed = conn.execute(_READY_AGAIN, values).rowcount
         if not changed:
             continue  # its heartbeat came after all
-        given_up = give_up_attempt(job_id, name, attempt, AttemptOutcome.lost, now=now, error=reason)
+        give_up_attempt(conn, job_id, name, attempt, AttemptOutcome.lost, now=now, error=reason)
         kind = EventKind.step_failed if dead else EventKind.step_retried
         detail = {"attempt": attempt, "code": DEAD_LETTER if dead else reason.code}
-        record_event(conn, job_id, kind, now=now, step=name, detail=detail, beside=given_up)
+        record_event(conn, job_id, kind, now=now, step=name, detail=detail)
         if dead:
             wake_job(conn, job_id, now)
         lost.append(Lost(job_id, name, attempt, dead))
