@@ -53,6 +53,14 @@ class DoorQoS(RedisQoS):
             outage_of(REDIS).lost(exc)
             virtual.QoS.append(self, message, delivery_tag)
 
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge; where Redis refuses to forget the copy, it returns it some day, and its claim is refused."""
+        try:
+            super().ack(delivery_tag)
+        except redis.ResponseError as exc:
+            outage_of(REDIS).lost(exc)
+            virtual.QoS.ack(self, delivery_tag)
+
     def restore_unacked(self, client: Any = None) -> None:
         """Give back what was only fetched; Redis returns by itself what it did not take now."""
         try:

@@ -170,6 +170,7 @@ async def test_a_redis_that_refuses_to_write_is_waited_for(
             await worker.wait_for("worker_started")
             async with client(database_url, redis_server.url) as session:
                 ids = await submit_all(session, JOBS)
+                await worker.wait_for("step_finished")  # it has steps under way, and so messages to send
                 admin.execute_command(begin)
                 ids += await submit_all(session, JOBS)
                 late = start_worker(**variables(database_url, redis_server.url, server))
