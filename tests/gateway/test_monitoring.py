@@ -114,7 +114,8 @@ def told(live_gateway: LiveGateway) -> Series:
 
     # Each process tells of itself once a second.
     end = time.monotonic() + 60
-    while "celery_task_failed_total" not in (series := scrape()) or len(series["k2think_refusals_total"]) < 7:
+    late = {"celery_task_failed_total", "k2think_http_requests_total"}
+    while late - set(series := scrape()) or len(series["k2think_refusals_total"]) < 7:
         assert time.monotonic() < end, sorted(series)
         time.sleep(0.2)
     http.close()
