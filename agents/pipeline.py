@@ -55,7 +55,7 @@ def advance(job: JobView, *, now: float) -> Decision:
     """
     if job.status.final:
         return Decision()
-    if now >= job.created_at + job.request.policy.deadline_s:
+    if now >= job.deadline_at:
         return _end(
             JobStatus.expired, "expired", f"not finished within {job.request.policy.deadline_s:g} s (policy.deadline_s)"
         )
@@ -367,6 +367,5 @@ def _wait(job: JobView, *, now: float | None = None) -> Decision:
 
 def _wake_at(job: JobView, now: float | None) -> float:
     """The deadline, or the soft limit while sampling goes on (`now` given) and the limit is still ahead."""
-    deadline = job.created_at + job.request.policy.deadline_s
     soft = _soft_limit(job)
-    return min(deadline, soft) if now is not None and soft is not None and soft > now else deadline
+    return min(job.deadline_at, soft) if now is not None and soft is not None and soft > now else job.deadline_at

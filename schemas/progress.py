@@ -34,6 +34,11 @@ class JobView:
     reply_to: str | None = None
     """Celery task that waits for the result; None = nobody does."""
 
+    @property
+    def deadline_at(self) -> float:
+        """When it expires."""
+        return self.created_at + self.request.policy.deadline_s
+
 
 @dataclass(frozen=True, slots=True)
 class NewStep:

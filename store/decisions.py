@@ -93,17 +93,12 @@ def add_steps(conn: Connection, job: JobView, new: tuple[NewStep, ...], *, now: 
             attempt=1,
             tenant=job.tenant,
             priority=request.policy.priority,
-            deadline=deadline_of(job),
+            deadline=job.deadline_at,
             traceparent=job.traceparent,
             body=step.body,
         )
         for step in fresh
     )
-
-
-def deadline_of(job: JobView) -> float:
-    """Return the Unix time at which the job expires."""
-    return job.created_at + job.request.policy.deadline_s
 
 
 def apply_decision(conn: Connection, job: JobView, decision: Decision, *, now: float) -> Applied:
@@ -116,7 +111,7 @@ def apply_decision(conn: Connection, job: JobView, decision: Decision, *, now: f
         return Applied()
     if decision.ending is not None:
         return _end(conn, job, decision.ending, now=now)
-    wake_at = deadline_of(job) if decision.wake_at is None else decision.wake_at
+    wake_at = job.deadline_at if decision.wake_at is None else decision.wake_at
     if wake_at != job.wake_at:
         conn.execute(_WAKE, {"b_id": job.job_id, "wake_at": wake_at})
     cancelled = _cancel(conn, job.job_id, set(decision.cancel), now=now) if decision.cancel else ()
