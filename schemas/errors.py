@@ -25,7 +25,8 @@ K2ThinkError
     └── SandboxUnavailable    code cannot be run safely here
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import ValidationError
 
@@ -180,12 +181,21 @@ class BackendError(K2ThinkError):
     retryable: ClassVar[bool] = False
     """Whether the same call may succeed later."""
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        rate_limits: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         """HTTP status, None where there was none."""
         self.retry_after_s = retry_after_s
         """Seconds to wait as told by the server; None = not told."""
+        self.rate_limits = dict(rate_limits or {})
+        """The `x-ratelimit-…` headers of the refusal, names in lower case; empty = none came."""
 
 
 class RateLimited(BackendError):
@@ -193,6 +203,8 @@ class RateLimited(BackendError):
 
     code = "backend_rate_limited"
     retryable = True
+    quota: Literal["requests", "tokens"] | None = None
+    """Which quota is used up; None = not told."""
 
 
 class Overloaded(BackendError):

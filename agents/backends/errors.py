@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import SecretStr
 
@@ -44,6 +44,13 @@ _CONTEXT_PHRASES = re.compile(
 )
 _OVERLOADED_TYPES = {"server_error", "internal_error", "internal_server_error", "overloaded_error", "engine_overloaded"}
 _RATE_PREFIX = "x-ratelimit-"
+_QUOTAS: dict[str, Literal["requests", "tokens"]] = {
+    "request_quota_exceeded": "requests",
+    "token_quota_exceeded": "tokens",
+}
+"""Cerebras' codes of a 429 that is about the caller's quota."""
+_FULL_CODES = {"queue_exceeded"}
+"""Cerebras' code of a 429 that is about the server's own load."""
 
 
 @dataclass(frozen=True)
@@ -116,36 +123,55 @@ def server_words(body: Any) -> ServerWords:
 def status_error(status: int, body: Any, *, headers: Mapping[str, str], origin: Origin) -> BackendError:
     """Return the error for an HTTP status other than 200; `body` is the error body, decoded or not."""
     words = server_words(body)
-    said = f" ({words.message})" if words.message else ""
+    kind, text = _meaning(status, words, origin=origin)
+    limits = rate_limits(headers)
     wait = retry_after_s(headers)
+    if wait is None and kind is RateLimited:
+        wait = _reset_s(limits)
+    if wait is not None and kind.retryable:
+        text += f"; retry after {wait:g} s"
+    said = f" ({words.message})" if words.message else ""
+    error = kind(origin.say(text + said), status=status, retry_after_s=wait, rate_limits=limits)
+    if isinstance(error, RateLimited):
+        error.quota = _QUOTAS.get(words.code)
+    return error
+
+
+def _meaning(status: int, words: ServerWords, *, origin: Origin) -> tuple[type[BackendError], str]:
+    """Return what a refusal is, and its words without the server's own."""
     if 300 <= status < 400:
         text = f"answered with a redirect ({status}), which is not followed; set base_url to the server's real address"
-        return BadRequest(origin.say(text), status=status)
+        return BadRequest, text
     if words.code == "insufficient_quota" or status == 402:
-        return PaymentRequired(origin.say(f"the account has no credit ({status}){said}"), status=status)
+        return PaymentRequired, f"the account has no credit ({status})"
     if status in (401, 403):
         key = "the key is missing or wrong" if status == 401 else "the key lacks the right"
-        return Unauthorized(origin.say(f"{key} ({status}); set {origin.key_variable}{said}"), status=status)
+        return Unauthorized, f"{key} ({status}); set {origin.key_variable}"
     if status == 404 or words.code == "model_not_found":
-        text = f"does not serve the model {origin.model!r} ({status}), or base_url is wrong (most end in /v1){said}"
-        return ModelNotFound(origin.say(text), status=status)
-    if status == 413 or (status in (400, 422) and _is_context(words)):
-        return ContextTooLong(
-            origin.say(f"the prompt does not fit the model's context ({status}){said}"), status=status
+        return (
+            ModelNotFound,
+            f"does not serve the model {origin.model!r} ({status}), or base_url is wrong (most end in /v1)",
         )
+    if status == 413 or (status in (400, 422) and _is_context(words)):
+        return ContextTooLong, f"the prompt does not fit the model's context ({status})"
+    if status == 429 and words.code in _FULL_CODES:
+        return Overloaded, f"its queue is full ({status})"
     if status == 429:
-        later = f"; retry after {wait:g} s" if wait is not None else ""
-        return RateLimited(origin.say(f"too many requests (429){later}{said}"), status=status, retry_after_s=wait)
+        quota = _QUOTAS.get(words.code)
+        return RateLimited, f"the quota of {quota} is used up ({status})" if quota else f"too many requests ({status})"
     if status >= 500 or status in (408, 425):
-        return Overloaded(origin.say(f"cannot serve now ({status}){said}"), status=status, retry_after_s=wait)
-    return BadRequest(origin.say(f"refused the request ({status}){said}"), status=status)
+        return Overloaded, f"cannot serve now ({status})"
+    return BadRequest, f"refused the request ({status})"
 
 
-def stream_error(body: Any, *, origin: Origin) -> BackendError:
-    """Return the error for an error object inside a response that began with status 200."""
+def stream_error(body: Any, *, origin: Origin, headers: Mapping[str, str] | None = None) -> BackendError:
+    """Return the error for an error object inside a response that began with status 200; `headers` are the response's."""
     words = server_words(body)
-    if words.status is not None:
-        return status_error(words.status, body, headers={}, origin=origin)
+    status = words.status
+    if status is None and (words.code in _QUOTAS or words.code in _FULL_CODES):
+        status = 429
+    if status is not None:
+        return status_error(status, body, headers=headers or {}, origin=origin)
     if _is_context(words):
         return ContextTooLong(origin.say(f"the prompt does not fit the model's context ({words.message})"))
     if words.code in ("rate_limit_exceeded", "too_many_requests") or words.type == "rate_limit_error":
@@ -202,3 +228,13 @@ def rate_limits(headers: Mapping[str, str]) -> dict[str, str]:
         key.lower(): value[:HEADER_CHARS_MAX] for key, value in headers.items() if key.lower().startswith(_RATE_PREFIX)
     }
     return dict(list(found.items())[:HEADERS_MAX])
+
+
+def _reset_s(limits: Mapping[str, str]) -> float | None:
+    """Return the seconds until every quota of which nothing remains is there again; None = not told.
+
+    Cerebras tells them in seconds. Other forms (OpenAI's `6m0s`) come with a Retry-After, which is read first.
+    """
+    spent = [name for name, value in limits.items() if "-remaining-" in name and _number(value) == 0]
+    resets = [_number(limits.get(name.replace("-remaining-", "-reset-"))) for name in spent]
+    return max((seconds for seconds in resets if seconds is not None), default=None)

@@ -4,7 +4,14 @@ from email.utils import formatdate
 
 import pytest
 from k2think.agents.backends.errors import Origin, rate_limits, retry_after_s, server_words, status_error, stream_error
-from k2think.schemas.errors import BackendError, ContextTooLong, ModelNotFound, Overloaded, StreamBroken
+from k2think.schemas.errors import (
+    BackendError,
+    ContextTooLong,
+    ModelNotFound,
+    Overloaded,
+    RateLimited,
+    StreamBroken,
+)
 from pydantic import SecretStr
 
 KEY = "sk-7d0c"
@@ -98,7 +105,58 @@ def test_the_key_never_shows(status: int) -> None:
         ({"error": {"message": "gone"}}, StreamBroken),
         ({"error": "gone"}, StreamBroken),
         ({"error": {"message": "x", "code": 400, "type": "exceed_context_size_error"}}, ContextTooLong),
+        # Cerebras' words of a spent quota sound like those of a full context.
+        ({"error": {"message": "too many tokens processed", "code": "token_quota_exceeded"}}, RateLimited),
+        ({"message": "high traffic", "type": "too_many_requests_error", "code": "queue_exceeded"}, Overloaded),
     ],
 )
 def test_errors_inside_a_stream(body: object, expected: type[BackendError]) -> None:
     assert type(stream_error(body, origin=ORIGIN)) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "quota", "words"),
+    [
+        ("token_quota_exceeded", RateLimited, "tokens", "the quota of tokens is used up"),
+        ("request_quota_exceeded", RateLimited, "requests", "the quota of requests is used up"),
+        ("queue_exceeded", Overloaded, None, "its queue is full"),
+        ("rate_limit_exceeded", RateLimited, None, "too many requests"),
+    ],
+)
+def test_a_429_says_whose_limit_was_met(code: str, expected: type[BackendError], quota: str | None, words: str) -> None:
+    body = {"message": "slow down", "type": "too_many_tokens_error", "param": "quota", "code": code}
+    error = status_error(429, body, headers={"Retry-After": "3"}, origin=ORIGIN)
+    assert type(error) is expected
+    assert (error.status, error.retry_after_s, getattr(error, "quota", None)) == (429, 3.0, quota)
+    assert words in str(error)
+    assert "retry after 3 s" in str(error)
+
+
+@pytest.mark.parametrize("status", [402, 429, 503])
+def test_a_refusal_keeps_the_rate_headers(status: int) -> None:
+    headers = {"X-RateLimit-Remaining-Requests-Day": "7", "Content-Type": "application/json"}
+    error = status_error(status, b"{}", headers=headers, origin=ORIGIN)
+    assert error.rate_limits == {"x-ratelimit-remaining-requests-day": "7"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-remaining-tokens-minute": "0", "x-ratelimit-reset-tokens-minute": "11.5"}, 11.5),
+        ({"x-ratelimit-remaining-tokens-minute": "9", "x-ratelimit-reset-tokens-minute": "11.5"}, None),
+        (
+            {
+                "x-ratelimit-remaining-tokens-minute": "0",
+                "x-ratelimit-reset-tokens-minute": "11.5",
+                "x-ratelimit-remaining-requests-day": "0",
+                "x-ratelimit-reset-requests-day": "33011.4",
+            },
+            33011.4,
+        ),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, None),
+        ({"Retry-After": "2", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "11.5"}, 2.0),
+    ],
+)
+def test_a_429_without_a_time_to_wait_waits_for_the_quota(headers: dict[str, str], seconds: float | None) -> None:
+    assert status_error(429, b"{}", headers=headers, origin=ORIGIN).retry_after_s == seconds
+    assert status_error(402, b"{}", headers=headers, origin=ORIGIN).retry_after_s == retry_after_s(headers)
