@@ -155,6 +155,9 @@ class _Call:
             record.usage_estimated = self._finish.usage_estimated
             record.finish_reason = str(self._finish.finish_reason)
             record.engine_queue_s = self._finish.engine_queue_s
+            record.engine_prompt_s = self._finish.engine_prompt_s
+            record.engine_completion_s = self._finish.engine_completion_s
+            record.cached_prompt_tokens = self._finish.cached_prompt_tokens
             record.draft_acceptance = self._finish.draft_acceptance
             record.rate_limits = self._finish.rate_limits
             record.model = self._finish.model or record.model

@@ -68,14 +68,22 @@ def _call(call: CallTrace) -> Iterator[str]:
     yield f"{_INDENT}backend {call.backend}, model {call.model}, finish reason {call.finish_reason or 'none'}"
     usage = call.usage
     counted = " (our count)" if call.usage_estimated else ""
+    cached = "" if call.cached_prompt_tokens is None else f" ({call.cached_prompt_tokens} cached)"
     yield (
-        f"{_INDENT}tokens: prompt {usage.prompt}, completion {usage.completion}, "
+        f"{_INDENT}tokens: prompt {usage.prompt}{cached}, completion {usage.completion}, "
         f"of these reasoning {usage.reasoning}{counted}"
     )
     first = "none" if call.time_to_first_token_s is None else f"{call.time_to_first_token_s:.3f} s"
     facts = [f"first token after {first}", f"{call.duration_s:.3f} s in all"]
-    if call.engine_queue_s is not None:
-        facts.append(f"{call.engine_queue_s:.3f} s in the engine's queue")
+    if call.tokens_per_s is not None:
+        facts.append(f"{call.tokens_per_s:,.1f} tokens per second")
+    for seconds, what in (
+        (call.engine_queue_s, "in the engine's queue"),
+        (call.engine_prompt_s, "of prompt processing"),
+        (call.engine_completion_s, "of decoding"),
+    ):
+        if seconds is not None:
+            facts.append(f"{seconds:.3f} s {what}")
     if call.draft_acceptance is not None:
         facts.append(f"draft acceptance {call.draft_acceptance:.2f}")
     if call.retries:

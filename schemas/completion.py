@@ -100,6 +100,8 @@ class Finish(Frozen):
     """Seconds of prompt processing, as told by the engine."""
     engine_completion_s: float | None = None
     """Seconds of decoding, as told by the engine."""
+    cached_prompt_tokens: int | None = None
+    """Of the prompt's tokens, those that the engine had from earlier calls; None = not told."""
     draft_acceptance: float | None = None
     """Share of speculated tokens that were accepted, 0..1; None = no speculation or not told."""
     rate_limits: dict[str, str] = {}

@@ -42,6 +42,12 @@ class CallTrace(Mutable):
     """Calls refused before their first token (429, 503, connect) that were tried again inside this attempt."""
     engine_queue_s: float | None = None
     """Seconds in the engine's queue, as told by it."""
+    engine_prompt_s: float | None = None
+    """Seconds of prompt processing, as told by the engine; None = not told."""
+    engine_completion_s: float | None = None
+    """Seconds of decoding, as told by the engine; None = not told."""
+    cached_prompt_tokens: int | None = None
+    """Of the prompt's tokens, those that the engine had from earlier calls; None = not told."""
     draft_acceptance: float | None = None
     """Share of speculated tokens accepted, 0..1; None = no speculation or not told."""
     rate_limits: dict[str, str] = Field(default_factory=dict[str, str])
@@ -51,6 +57,14 @@ class CallTrace(Mutable):
     def called(self) -> bool:
         """Whether a model was called at all."""
         return bool(self.backend)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Completion tokens per second of decoding: the engine's seconds, else ours from the first token; None = not known."""
+        decoding_s = self.engine_completion_s
+        if decoding_s is None:
+            decoding_s = self.duration_s - (self.time_to_first_token_s or 0.0)
+        return self.usage.completion / decoding_s if self.usage.completion and decoding_s > 0 else None
 
 
 class AttemptOutcome(StrEnum):

@@ -64,6 +64,7 @@ class CompletionReader:
         self._deltas = 0
         self._finish_reason: str | None = None
         self._usage: TokenUsage | None = None
+        self._cached: int | None = None
         self._model = ""
         self._times: dict[str, float] = {}
         self._draft_acceptance: float | None = None
@@ -109,8 +110,9 @@ class CompletionReader:
         if not isinstance(usage, dict):
             return
         fields = cast(dict[str, Any], usage)
-        details = fields.get("completion_tokens_details")
-        reasoning = cast(dict[str, Any], details).get("reasoning_tokens") if isinstance(details, dict) else None
+        reasoning = _detail(fields, "completion_tokens_details", "reasoning_tokens")
+        cached = _detail(fields, "prompt_tokens_details", "cached_tokens")
+        self._cached = None if cached is None else _count(cached)
         self._usage = TokenUsage(
             prompt=_count(fields.get("prompt_tokens")),
             completion=_count(fields.get("completion_tokens")),
@@ -159,12 +161,18 @@ class CompletionReader:
             engine_queue_s=self._times.get("queue"),
             engine_prompt_s=self._times.get("prompt"),
             engine_completion_s=self._times.get("completion"),
+            cached_prompt_tokens=self._cached,
             draft_acceptance=acceptance,
             rate_limits=rate_limits,
         )
 
     def _malformed(self, what: str) -> MalformedResponse:
         return MalformedResponse(self._origin.say(f"the response does not follow the protocol: {what}"))
+
+
+def _detail(usage: dict[str, Any], group: str, name: str) -> Any:
+    details = usage.get(group)
+    return cast(dict[str, Any], details).get(name) if isinstance(details, dict) else None
 
 
 def _count(value: Any) -> int:

@@ -19,13 +19,15 @@ class Speed:
     first_s: float | None
     """Seconds to the first token; None = none came."""
     rate: float | None
-    """Completion tokens per second after the first; None = not known."""
+    """Completion tokens per second of decoding; None = not known."""
     prompt: int
     """Tokens of the prompt."""
     completion: int
     """Tokens generated, reasoning included."""
     reasoning: int
     """Of these, the reasoning's."""
+    engine: str
+    """The engine's own times and what it had cached, in words; empty = not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,28 @@ def speed_of(call: CallTrace | None) -> Speed | None:
     if call is None:
         return None
     usage = call.usage
-    decoding = call.duration_s - (call.time_to_first_token_s or 0.0)
-    rate = usage.completion / decoding if usage.completion and decoding > 0 else None
-    return Speed(call.model, call.time_to_first_token_s, rate, usage.prompt, usage.completion, usage.reasoning)
+    return Speed(
+        model=call.model,
+        first_s=call.time_to_first_token_s,
+        rate=call.tokens_per_s,
+        prompt=usage.prompt,
+        completion=usage.completion,
+        reasoning=usage.reasoning,
+        engine=_engine_words(call),
+    )
+
+
+def _engine_words(call: CallTrace) -> str:
+    """Return what the engine tells of its own time, in words; empty = nothing."""
+    parts = (
+        ("queue", call.engine_queue_s),
+        ("prompt", call.engine_prompt_s),
+        ("decoding", call.engine_completion_s),
+    )
+    words = [f"{name} {seconds:.3f} s" for name, seconds in parts if seconds is not None]
+    if call.cached_prompt_tokens:
+        words.append(f"{call.cached_prompt_tokens:,} prompt tokens from its cache")
+    return ", ".join(words)
 
 
 def candidates(trace: JobTrace) -> tuple[CandidateView, ...]:

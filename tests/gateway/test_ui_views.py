@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from k2think.gateway.ui.candidates import candidates, groups, pairs
+from k2think.gateway.ui.candidates import candidates, groups, pairs, speed_of
 from k2think.gateway.ui.compare import compare
 from k2think.gateway.ui.listing import Chosen, list_values
 from k2think.gateway.ui.naming import letter, step_title
@@ -169,6 +169,23 @@ def test_groups_and_the_winner_are_marked() -> None:
     speed = views[0].speed
     assert speed is not None
     assert (speed.first_s, speed.rate, speed.completion, speed.reasoning) == (0.5, 20 / 1.5, 20, 15)
+    assert speed.engine == ""
+
+
+def test_the_engines_own_times_make_the_speed() -> None:
+    call = CallTrace(
+        backend="fast",
+        usage=TokenUsage(prompt=10, completion=20),
+        duration_s=9.0,
+        engine_queue_s=0.5,
+        engine_prompt_s=0.25,
+        engine_completion_s=0.01,
+        cached_prompt_tokens=8,
+    )
+    speed = speed_of(call)
+    assert speed is not None
+    assert speed.rate == pytest.approx(2000.0)
+    assert speed.engine == "queue 0.500 s, prompt 0.250 s, decoding 0.010 s, 8 prompt tokens from its cache"
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,8 @@ class Reply:
     """Seconds between `: keepalive` comments while a stall or `first_token_s` lasts; None = none are sent."""
     usage: bool = True
     """Whether the usage is sent; off = a server that does not count."""
+    cached_prompt_tokens: int | None = None
+    """Of the prompt's tokens, those told as cached; None = not told."""
     null_content: bool = False
     """Send chunks whose content is null, as some servers do beside every piece of reasoning and at the ends."""
     plain: bool = False

@@ -315,6 +315,8 @@ class SimulatedServer:
                 "total_tokens": record.prompt_tokens + completion,
                 "completion_tokens_details": {"reasoning_tokens": reasoning} if reasoning else None,
             }
+            if reply.cached_prompt_tokens is not None:
+                facts["usage"]["prompt_tokens_details"] = {"cached_tokens": reply.cached_prompt_tokens}
         if self.engine.per_request_acceptance:
             facts["metrics"] = {"speculative_decoding": {"draft_acceptance_rate": self.engine.draft_acceptance}}
         return facts

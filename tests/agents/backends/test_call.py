@@ -69,6 +69,10 @@ async def test_a_finished_call_is_recorded(call: Call) -> None:
     assert record.retries == 0
     assert record.rate_limits
     assert record.engine_queue_s is not None
+    assert record.engine_prompt_s is not None
+    assert record.engine_completion_s == done.finish.engine_completion_s
+    assert record.tokens_per_s == record.usage.completion / (record.engine_completion_s or 0)
+    assert record.cached_prompt_tokens is None
 
 
 async def test_a_cancelled_call_leaves_what_it_had(call: Call) -> None:

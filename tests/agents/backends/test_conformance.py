@@ -156,7 +156,15 @@ async def test_a_plain_completion_streams_its_tokens_and_its_usage(connect: Conn
     assert got.finish.model == "simulated"
     assert got.finish.rate_limits["x-ratelimit-remaining-tokens-minute"] == "59000"
     assert got.finish.engine_queue_s is not None
+    assert got.finish.engine_prompt_s is not None
     assert got.finish.engine_completion_s is not None
+    assert got.finish.cached_prompt_tokens is None
+
+
+async def test_cached_prompt_tokens_are_told(connect: Connect) -> None:
+    async with SimulatedServer(Script(Reply(text="405", cached_prompt_tokens=3))) as server:
+        got = await collect(connect(server), ask())
+    assert got.finish.cached_prompt_tokens == 3
 
 
 async def test_the_request_carries_every_decoding_parameter(connect: Connect, kind: str) -> None:
