@@ -16,6 +16,9 @@ class LeaseWatch:
     Nobody's clock is compared with another's: what a lease says is only seen to change. Nor does time count in which
     nobody could look or beat, such as an outage of the database: of the time between two looks only so much counts that it
     takes several of them.
+
+    At its first look a sweeper believes half a lease of what leases say about their age, for the sweeper before it may have
+    died together with the workers. The other half, longer than a heartbeat, it watches.
     """
 
     def __init__(self, *, lease_s: float, sweep_s: float) -> None:
@@ -24,12 +27,22 @@ class LeaseWatch:
         self._looked_at: float | None = None
         self._ages: dict[Lease, float] = {}
 
-    def run_out(self, leases: Iterable[Lease], *, at: float) -> list[Lease]:
-        """Return which of all leases that there are have run out; `at` is a monotonic time in seconds."""
-        passed_s = 0.0 if self._looked_at is None else min(at - self._looked_at, self._look_max_s)
+    def run_out(self, leases: Iterable[Lease], *, at: float, now: float) -> list[Lease]:
+        """Return which of all leases that there are have run out.
+
+        `at` is a monotonic time in seconds, `now` the Unix time by the database's clock.
+        """
+        if self._looked_at is None:
+            self._ages = {lease: self._told_age_s(lease, now) for lease in leases}
+        else:
+            passed_s = min(at - self._looked_at, self._look_max_s)
+            self._ages = {lease: self._ages[lease] + passed_s if lease in self._ages else 0.0 for lease in leases}
         self._looked_at = at
-        self._ages = {lease: self._ages[lease] + passed_s if lease in self._ages else 0.0 for lease in leases}
         return [lease for lease, age in self._ages.items() if age >= self._lease_s or not lease.until]
+
+    def _told_age_s(self, lease: Lease, now: float) -> float:
+        written_at = lease.until - self._lease_s
+        return min(max(0.0, now - written_at), self._lease_s / 2)
 
 
 class ClockWatch:

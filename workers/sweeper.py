@@ -111,7 +111,7 @@ class Sweeper:
 
     async def _reclaim(self) -> None:
         leases = await self._database.read(running_leases)
-        for lease in self._leases.run_out(leases, at=time.monotonic()):
+        for lease in self._leases.run_out(leases, at=time.monotonic(), now=self._database.now()):
             lost = await self._database.run(
                 lambda connection, lease=lease: reclaim_lost(
                     connection, lease, now=self._database.now(), attempts_max=self._settings.attempts_max
