@@ -69,6 +69,12 @@ class BackendSettings(BaseModel):
     """Times that a call refused before its first token (429, 503, no connection) is tried again inside one attempt."""
     retry_after_max_s: float = Field(default=20.0, ge=0)
     """Longest Retry-After that is waited for inside an attempt; a longer one hands the step back."""
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """How long a reasoning model thinks (cerebras, openai, vllm); None = not sent, the model's own."""
+    reasoning_format: Literal["none", "parsed", "text_parsed", "raw", "hidden"] | None = None
+    """How cerebras gives the reasoning; None = not sent, the model's own."""
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    """Priority of the calls at the server (cerebras, openai); None = not sent, the account's own."""
     speculative_tokens: int = Field(default=0, ge=0, le=16)
     """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
     threads: int = Field(default=0, ge=0)
