@@ -75,6 +75,14 @@ class BackendSettings(BaseModel):
     """How cerebras gives the reasoning; None = not sent, the model's own."""
     service_tier: Literal["auto", "default", "flex", "priority"] | None = None
     """Priority of the calls at the server (cerebras, openai); None = not sent, the account's own."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Calls per minute of all workers together; None = as the server's rate headers tell, if they do."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and completions per minute of all workers together; None = as the server's rate headers tell."""
+    streams_max: int | None = Field(default=None, ge=1)
+    """Streams in flight of all workers together; None = as many as the workers run."""
+    adaptive: bool | None = None
+    """Find by trial how many streams the server bears and heed its rate headers; None = on for cerebras, else off."""
     speculative_tokens: int = Field(default=0, ge=0, le=16)
     """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
     threads: int = Field(default=0, ge=0)
@@ -83,6 +91,17 @@ class BackendSettings(BaseModel):
     """Price of a million prompt tokens in US dollars; it is counted as spend in the metrics."""
     price_completion: float = Field(default=0.0, ge=0)
     """Price of a million completion tokens in US dollars."""
+
+    @property
+    def adapts(self) -> bool:
+        """Whether `adaptive` is on."""
+        return self.backend == BackendKind.cerebras if self.adaptive is None else self.adaptive
+
+    @property
+    def limited(self) -> bool:
+        """Whether calls are to wait for limits that all workers share."""
+        known = (self.requests_per_minute, self.tokens_per_minute, self.streams_max)
+        return self.adapts or any(limit is not None for limit in known)
 
 
 class RoleSettings(BackendSettings):
