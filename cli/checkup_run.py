@@ -283,7 +283,7 @@ def _backend_fix(exc: K2ThinkError, users: str) -> str:
 def _server(name: str, url: SecretStr, variable: str) -> Check:
     import redis
 
-    from ..workers.queues import client_url
+    from ..workers.redis_clients import redis_client
 
     text = (
         url.get_secret_value().replace("socket://", "redis+socket://", 1)
@@ -292,10 +292,8 @@ def _server(name: str, url: SecretStr, variable: str) -> Check:
     )
     place = public_url(text)
     try:
-        client = redis.Redis.from_url(
-            client_url(text), socket_timeout=5, socket_connect_timeout=5, decode_responses=True
-        )
-    except ValueError as exc:
+        client = redis_client(text, socket_timeout=5, socket_connect_timeout=5, decode_responses=True)
+    except ConfigurationError as exc:
         return Check(name=name, state=State.bad, detail=f"{place}: {exc}", fix=f"correct {variable}")
     try:
         info: dict[str, Any] = client.info()

@@ -299,12 +299,13 @@ def _in_redis(settings: Settings, names: list[str]) -> dict[str, int] | None:
     """Return the messages that wait in Redis by queue; None = no Redis is reachable."""
     import redis
 
-    from ..workers.queues import client_url, list_keys
+    from ..workers.queues import list_keys
+    from ..workers.redis_clients import redis_client
 
     broker = live_broker(settings)
     if broker is None:
         return None
-    client = redis.Redis.from_url(client_url(broker), socket_timeout=2, socket_connect_timeout=2)
+    client = redis_client(broker, socket_timeout=2, socket_connect_timeout=2)
     try:
         counts: dict[str, int] = {}
         for name in names:

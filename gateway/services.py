@@ -11,7 +11,8 @@ from ..schemas.settings import Settings
 from ..store.database import Database
 from ..workers.coordinator import Coordinator
 from ..workers.dispatcher import Dispatcher
-from ..workers.queues import broker_url, client_url
+from ..workers.queues import broker_url
+from ..workers.redis_clients import async_redis_client
 from ..workers.submit import Submitter
 from .directory import Directory
 
@@ -38,8 +39,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
     database = Database(settings.sqlalchemy_url)
     dispatcher = Dispatcher(broker_url(settings))
     coordinator = Coordinator(database, dispatcher)
-    client = redis.asyncio.Redis.from_url(
-        client_url(broker_url(settings)), socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+    client = async_redis_client(
+        broker_url(settings), socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
     )
     try:
         submitter = Submitter(settings, coordinator)

@@ -7,13 +7,15 @@ import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from .errors import ConfigurationError
 from .messages import AgentKind
+from .redis_place import is_redis_url, parse_redis_url
+from .speculation import PATTERN
 from .webhooks import check_webhook_url, secret_bytes
 
 BUNDLED_MODEL = "k2think-mini"
@@ -31,6 +33,8 @@ class BackendKind(StrEnum):
     """Cerebras Inference."""
     vllm = "vllm"
     """A vLLM server, with its speculation checked."""
+    vllm_engine = "vllm_engine"
+    """A vLLM engine in the worker's own process."""
 
 
 class BackendSettings(BaseModel):
@@ -83,6 +87,13 @@ class BackendSettings(BaseModel):
     """Streams in flight of all workers together; None = as many as the workers run."""
     adaptive: bool | None = None
     """Find by trial how many streams the server bears and heed its rate headers; None = on for cerebras, else off."""
+    speculative: str | None = Field(default=None, pattern=PATTERN)
+    """Speculation of vllm_engine: ngram, draft:MODEL, eagle:MODEL or mtp; of a vllm server what it should have, or `doctor`
+    warns. None = none."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs over which vllm_engine spreads its model."""
+    engine_options: dict[str, Any] = {}
+    """Further arguments of vllm_engine's engine (vLLM's AsyncEngineArgs), as JSON."""
     speculative_tokens: int = Field(default=0, ge=0, le=16)
     """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
     threads: int = Field(default=0, ge=0)
@@ -190,7 +201,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """SQLAlchemy URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME. None = SQLite in the data folder."""
     broker_url: SecretStr | None = None
-    """Redis: redis://HOST:PORT/DB, rediss://…, or redis+socket://PATH?virtual_host=DB. None = an embedded redis-server."""
+    """Redis: redis://HOST:PORT/DB, rediss://…, redis+socket://PATH, redis+sentinel://HOST,HOST/NAME. None = an embedded one."""
     result_backend_url: SecretStr | None = None
     """Celery result backend of the callers of the Celery door. None = the broker's Redis."""
 
@@ -251,9 +262,11 @@ class Settings(BaseSettings):
         url = self.database_url.get_secret_value() if self.database_url else ""
         if url and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
             raise ValueError("K2THINK_DATABASE_URL must begin with sqlite:/// or postgresql://")
-        broker = self.broker_url.get_secret_value() if self.broker_url else ""
-        if broker and not broker.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise ValueError("K2THINK_BROKER_URL must begin with redis://, rediss:// or redis+socket://")
+        if self.broker_url is not None:
+            _check_redis_url("K2THINK_BROKER_URL", self.broker_url.get_secret_value())
+        results = self.result_backend_url.get_secret_value() if self.result_backend_url else ""
+        if is_redis_url(results):
+            _check_redis_url("K2THINK_RESULT_BACKEND_URL", results)
         for name in self.backends:
             if name in BackendKind.__members__:
                 raise ValueError(f"K2THINK_BACKENDS: {name!r} is a kind of backend; give it another name")
@@ -323,6 +336,17 @@ def read_settings() -> Settings:
         raise ConfigurationError(f"{variable}: not valid JSON ({exc.__cause__ or exc})") from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"the file .env cannot be read: {exc}") from exc
+
+
+def _check_redis_url(variable: str, url: str) -> None:
+    try:
+        parse_redis_url(url)
+    except ValueError as exc:
+        reason = str(exc)
+    else:
+        return
+    # Outside the handler, so that no traceback carries the text with its password.
+    raise ValueError(f"{variable}: {reason}")
 
 
 def _explain(exc: ValidationError) -> str:

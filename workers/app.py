@@ -5,6 +5,7 @@ from kombu.entity import Exchange, Queue
 
 from ..schemas.settings import Settings
 from .queues import INTAKE, PRIORITY_STEPS, broker_url, result_backend_url
+from .redis_clients import celery_place
 
 VISIBILITY_TIMEOUT_S = 300
 """When the broker returns what was fetched but never acknowledged. Recovery is the lease's; this only tidies up."""
@@ -16,7 +17,8 @@ def create_app(settings: Settings, *, queues: list[str]) -> Celery:
 
     Messages are JSON, acknowledged by us on claiming; no ETA, no chord, no events, no gossip (see docs/reliability.md).
     """
-    app = Celery("k2think", broker=broker_url(settings), backend=result_backend_url(settings), set_as_current=False)
+    broker, results = celery_place(broker_url(settings)), celery_place(result_backend_url(settings))
+    app = Celery("k2think", broker=broker.url, backend=results.url, set_as_current=False)
     exchange = Exchange("k2think", type="direct")
     app.conf.update(
         accept_content=["json"],
@@ -60,7 +62,11 @@ def create_app(settings: Settings, *, queues: list[str]) -> Celery:
             "health_check_interval": 5,
             "unacked_restore_interval": 30,
             "unacked_restore_throttle": 1,
+            **broker.options,
         },
+        broker_use_ssl=broker.ssl or False,
+        redis_backend_use_ssl=results.ssl,
+        result_backend_transport_options=results.options,
         redis_socket_connect_timeout=5,
         redis_socket_timeout=10,
     )

@@ -33,7 +33,10 @@ class Consumer(CeleryConsumer):
     def connection_for_read(self, heartbeat: Any = None) -> Any:
         """Connect by our own transport."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
-        connection.transport_cls = "k2think.workers.transport:Transport"
+        sentinel = connection.transport_cls == "sentinel"
+        connection.transport_cls = f"k2think.workers.transport:{'SentinelTransport' if sentinel else 'Transport'}"
+        # All Sentinels are asked at each connection; going on to the next one would bring kombu's own transport back.
+        connection.cycle = None
         return self.ensure_connected(connection)
 
     def ensure_connected(self, conn: Any) -> Any:

@@ -22,10 +22,10 @@ from .queues import (
     ENDED_NOTICE,
     PRIORITY_STEPS,
     RUNG_NOTICE,
-    client_url,
     job_channel,
     task_of_queue,
 )
+from .redis_clients import celery_place, redis_client
 
 BATCH_MAX = 500
 SOCKET_TIMEOUT_S = 5.0
@@ -112,11 +112,11 @@ class Dispatcher:
             "socket_connect_timeout": SOCKET_TIMEOUT_S,
             "health_check_interval": 25,
         }
-        client = redis.Redis.from_url(
-            client_url(self._url), socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S
-        )
+        client = redis_client(self._url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S)
         client.ping()
-        return Connection(self._url, transport_options=options), client
+        place = celery_place(self._url)
+        tls: Any = place.ssl or False  # kombu's own annotation knows no options
+        return Connection(place.url, ssl=tls, transport_options=options | place.options), client
 
     def _send_messages(self, connection: Connection, messages: list[Envelope]) -> None:
         if not messages:

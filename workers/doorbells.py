@@ -8,14 +8,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterable
 
-import redis.asyncio
+import redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ..schemas.errors import Stopping
 from .ending import end_tasks
-from .queues import ENDED_NOTICE, client_url, job_channel
+from .queues import ENDED_NOTICE, job_channel
+from .redis_clients import async_redis_client
 
 POLL_S = 0.5
 """Seconds between two looks while Redis is away."""
@@ -61,7 +62,7 @@ class Doorbells:
     """All bells of a process; belongs to one event loop. Connected while a bell is listened to, or `kept`."""
 
     def __init__(self, broker_url: str) -> None:
-        self._url = client_url(broker_url)
+        self._url = broker_url
         self._bells: dict[str, set[Bell]] = {}
         self._channel: PubSub | None = None
         self._tried = asyncio.Event()
@@ -123,7 +124,7 @@ class Doorbells:
 
     async def _listen(self) -> None:
         while True:
-            client = redis.asyncio.Redis.from_url(
+            client = async_redis_client(
                 self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
             )
             channel = client.pubsub(ignore_subscribe_messages=True)

@@ -22,7 +22,8 @@ from ..schemas.settings import Settings
 from ..store.durability import Fault, Weight, database_faults
 from ..store.migrate import require_current
 from .outage import DATABASE, REDIS, WAIT_MAX_S, outage_of
-from .queues import broker_url, client_url
+from .queues import broker_url
+from .redis_clients import redis_client
 
 REDIS_VERSION_MIN = (6, 2)
 """Oldest Redis that the tests run on."""
@@ -142,8 +143,8 @@ class BrokerCheck:
 
 def _ask_redis(url: str) -> list[Fault]:
     """Raises RedisError, OSError where it cannot be reached."""
-    with redis.Redis.from_url(
-        client_url(url),
+    with redis_client(
+        url,
         socket_timeout=REDIS_TIMEOUT_S,
         socket_connect_timeout=REDIS_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-import redis.asyncio
+import redis
 import structlog
 
 from ..schemas.trace import AttemptOutcome
@@ -20,7 +20,8 @@ from ..store.database import Database
 from ..store.steps import Claim, abandon_steps, heartbeat
 from .ending import end_tasks
 from .outage import DATABASE, REDIS, outage_of, patiently
-from .queues import CANCEL_CHANNEL, client_url
+from .queues import CANCEL_CHANNEL
+from .redis_clients import async_redis_client
 
 RESUBSCRIBE_S = 0.2
 HAND_BACK_S = 5.0
@@ -167,7 +168,7 @@ class Leases:
 
     async def _listen(self) -> None:
         while True:
-            client = redis.asyncio.Redis.from_url(client_url(self._broker_url), socket_connect_timeout=5)
+            client = async_redis_client(self._broker_url, socket_connect_timeout=5)
             try:
                 async with client.pubsub() as channel:
                     await channel.subscribe(CANCEL_CHANNEL)

@@ -1,7 +1,6 @@
 """Names of queues, tasks and channels, and the broker's URL in the forms that its clients want."""
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 from ..schemas.errors import ConfigurationError
 from ..schemas.messages import AgentKind
@@ -54,15 +53,6 @@ def list_keys(queue: str) -> list[str]:
 def task_of_queue(queue: str) -> str:
     """Return the name of the task that serves a queue of steps."""
     return TASK_OF_AGENT[AgentKind(queue.split(".", 1)[0])]
-
-
-def client_url(broker_url: str) -> str:
-    """Translate kombu's URL into redis-py's: `redis+socket://PATH?virtual_host=DB` becomes `unix://PATH?db=DB`."""
-    if not broker_url.startswith("redis+socket://"):
-        return broker_url
-    parts = urlsplit(broker_url)
-    database = parse_qs(parts.query).get("virtual_host", ["0"])[0]
-    return f"unix://{parts.path}?db={database}"
 
 
 def result_backend_url(settings: "Settings") -> str:

@@ -7,14 +7,18 @@ from celery.backends.base import Backend
 
 from ..schemas.errors import BrokerUnavailable
 from ..schemas.jobs import SolveResult
+from .redis_clients import celery_place
 
 
 class Replies:
     """Stores results under the caller's task id."""
 
     def __init__(self, result_backend_url: str) -> None:
-        app = Celery("k2think-replies", backend=result_backend_url, set_as_current=False)
+        place = celery_place(result_backend_url)
+        app = Celery("k2think-replies", backend=place.url, set_as_current=False)
         app.conf.update(
+            redis_backend_use_ssl=place.ssl,
+            result_backend_transport_options=place.options,
             result_serializer="json",
             result_expires=86_400,
             result_backend_always_retry=False,

@@ -7,7 +7,7 @@ jobs whose client has gone, and repeats answers that did not arrive.
 import asyncio
 import time
 
-import redis.asyncio
+import redis
 import structlog
 from sqlalchemy.engine import Connection
 
@@ -30,7 +30,8 @@ from .clocks import ClockWatch, LeaseWatch
 from .coordinator import Coordinator
 from .counters import counters
 from .outage import DATABASE, REDIS, outage_of
-from .queues import broker_url, client_url, job_channel, list_keys
+from .queues import broker_url, job_channel, list_keys
+from .redis_clients import async_redis_client
 
 REPUBLISH_S = 5.0
 """Seconds after which a step that is still unclaimed may be rung for again."""
@@ -49,9 +50,7 @@ class Sweeper:
         self._settings = settings
         self._coordinator = coordinator
         self._database = coordinator.database
-        self._redis = redis.asyncio.Redis.from_url(
-            client_url(broker_url(settings)), socket_timeout=5, socket_connect_timeout=5
-        )
+        self._redis = async_redis_client(broker_url(settings), socket_timeout=5, socket_connect_timeout=5)
         self._store_outage = outage_of(DATABASE)
         self._redis_outage = outage_of(REDIS)
         self._watched: dict[str, float] = {}

@@ -12,8 +12,10 @@ import structlog
 from kombu.transport import virtual
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.redis import QoS as RedisQoS
+from kombu.transport.redis import SentinelChannel as KombuSentinelChannel
 from kombu.transport.redis import Transport as RedisTransport
 
+from ..schemas.redis_place import SENTINEL_PORT
 from .outage import REDIS, outage_of
 
 _NO_MESSAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -104,6 +106,17 @@ class Transport(RedisTransport):
             refused(exc)
         else:
             outage_of(REDIS).back()
+
+
+class SentinelChannel(Channel, KombuSentinelChannel):
+    """The same to the master that Sentinels name."""
+
+
+class SentinelTransport(Transport):
+    """`k2think.workers.transport:SentinelTransport`."""
+
+    default_port = SENTINEL_PORT
+    Channel = SentinelChannel
 
 
 def refused(exc: BaseException, **fields: Any) -> None:
