@@ -159,6 +159,7 @@ class _Call:
             record.engine_completion_s = self._finish.engine_completion_s
             record.cached_prompt_tokens = self._finish.cached_prompt_tokens
             record.draft_acceptance = self._finish.draft_acceptance
+            record.accepted_length = self._finish.accepted_length
             record.rate_limits = self._finish.rate_limits
             record.model = self._finish.model or record.model
         elif self._deltas or self.error is None or isinstance(self.error, StreamBroken | Stalled):

@@ -86,6 +86,8 @@ def _call(call: CallTrace) -> Iterator[str]:
             facts.append(f"{seconds:.3f} s {what}")
     if call.draft_acceptance is not None:
         facts.append(f"draft acceptance {call.draft_acceptance:.2f}")
+    if call.accepted_length is not None:
+        facts.append(f"{call.accepted_length:.2f} tokens a verification")
     if call.retries:
         facts.append(f"{call.retries} refused calls tried again")
     yield f"{_INDENT}{', '.join(facts)}"

@@ -50,6 +50,8 @@ class CallTrace(Mutable):
     """Of the prompt's tokens, those that the engine had from earlier calls; None = not told."""
     draft_acceptance: float | None = None
     """Share of speculated tokens accepted, 0..1; None = no speculation or not told."""
+    accepted_length: float | None = None
+    """Mean tokens that one verification of a draft brought, the model's own included, from 1; None = as above."""
     rate_limits: dict[str, str] = Field(default_factory=dict[str, str])
     """Rate-limit headers of the response."""
 

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from ...schemas.completion import CompletionRequest, Delta, StreamItem
 
+WARNING = "warning"
+"""Name of a fact of `probe` that is a warning: it works, but not as was asked for."""
+
 
 class Backend(Protocol):
     """A source of completions.

@@ -22,8 +22,9 @@ from ...schemas.errors import ConfigurationError, MalformedResponse, ModelNotFou
 from ...schemas.settings import BackendSettings
 from .errors import Origin, rate_limits, status_error
 from .lumps import merged, unread
+from .options import sent_options
 from .payloads import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Payloads, read_limited, reason
-from .wire import CompletionReader, chat_body
+from .wire import NOT_TOLD, CompletionReader, Drafting, chat_body
 
 OPENAI_URL = "https://api.openai.com/v1"
 PROBE_TIMEOUT_S = 10.0
@@ -34,6 +35,8 @@ class OpenAIBackend:
     """Completions from an OpenAI-compatible server. See `Backend` for the contract."""
 
     default_url = OPENAI_URL
+    middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = ()
+    """What the session of a kind lets each request pass through."""
 
     def __init__(self, settings: BackendSettings, *, name: str) -> None:
         """Check the settings; connect to nothing. Raises ConfigurationError."""
@@ -49,6 +52,7 @@ class OpenAIBackend:
             "User-Agent": f"k2think/{__version__}",
             **_authorization(settings, name=name),
         }
+        self._options = sent_options(settings)
         self._max_tokens_field = "max_completion_tokens" if self._url.host == "api.openai.com" else "max_tokens"
         self._session: aiohttp.ClientSession | None = None
         self._responses: set[aiohttp.ClientResponse] = set()
@@ -73,7 +77,11 @@ class OpenAIBackend:
             self.model = await self._only_model()
         origin = self.origin
         body = chat_body(
-            request, model=self.model, max_tokens=self._settings.max_tokens, max_tokens_field=self._max_tokens_field
+            request,
+            model=self.model,
+            max_tokens=self._settings.max_tokens,
+            max_tokens_field=self._max_tokens_field,
+            options=self._options,
         )
         reader = CompletionReader(request, origin=origin)
         first_token_due = asyncio.get_running_loop().time() + self._settings.first_token_timeout_s
@@ -98,7 +106,7 @@ class OpenAIBackend:
                     while waiting:
                         yield waiting.pop(0)
             finish = reader.finish(
-                done=payloads.done, rate_limits=rate_limits(response.headers), draft_acceptance=self.draft_acceptance()
+                done=payloads.done, rate_limits=rate_limits(response.headers), drafting=self.drafting()
             )
             complete = await payloads.drained()
             yield finish
@@ -111,14 +119,17 @@ class OpenAIBackend:
             else:
                 response.close()
 
-    def draft_acceptance(self) -> float | None:
-        """Return the share of speculated tokens that the server accepts where the reply tells none; None = not known."""
-        return None
+    def drafting(self) -> Drafting:
+        """Return what speculation has lately brought at this server, where the reply does not tell of its own call."""
+        return NOT_TOLD
 
     async def probe(self) -> dict[str, str]:
         """Ask the server for its models and check that ours is among them. Raises BackendError."""
         served = await self.served_models()
-        wanted = self.model or await self._only_model()
+        return self.served_facts(self.model or await self._only_model(), served)
+
+    def served_facts(self, wanted: str, served: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Return what to tell of a server with these models. Raises ModelNotFound when `wanted` is none of them."""
         if wanted not in served:
             raise ModelNotFound(
                 self.origin.say(f"does not serve the model {wanted!r}; it serves {_listed(served)}"), status=404
@@ -181,6 +192,7 @@ class OpenAIBackend:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=timeout, sock_connect=timeout),
+                middlewares=self.middlewares,
                 trust_env=False,
             )
         return self._session

@@ -1,10 +1,10 @@
 """A running vLLM server: the OpenAI wire, and a look at whether speculative decoding is on and what it brings.
 
-Where the server reports acceptance for each request (`--per-request-spec-decode-metrics summary`, experimental in vLLM),
-`Finish.draft_acceptance` is the call's own. Elsewhere it is the server's recent mean, from the counters at `/metrics`:
-accepted over drafted tokens between the last two readings, shared by all calls of that time. Readings are at least
-`REFRESH_S` apart, run beside the calls, and never delay or fail one. Names of the counters: vLLM's documentation of
-per-request acceptance metrics, "Relationship to Prometheus metrics".
+Where the server reports acceptance for each request (`--per-request-spec-decode-metrics summary`, from vLLM 0.29,
+experimental), `Finish.draft_acceptance` and `Finish.accepted_length` are the call's own. Elsewhere they are the server's
+recent means, from the counters at `/metrics`: what was drafted and accepted between the last two readings, shared by all
+calls of that time. Readings are at least `REFRESH_S` apart, run beside the calls, and never delay or fail one. Names of the
+counters and the mean length (one token of the model's own with each verification): vLLM's `SpecDecodingProm`.
 """
 
 import asyncio
@@ -14,13 +14,16 @@ from typing import NamedTuple
 from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import BackendError
 from ...schemas.settings import BackendSettings
+from .base import WARNING
 from .openai import OpenAIBackend
+from .wire import NOT_TOLD, Drafting
 
 VLLM_URL = "http://127.0.0.1:8000/v1"
 REFRESH_S = 5.0
 
 _DRAFTED = "vllm:spec_decode_num_draft_tokens_total"
 _ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
+_DRAFTS = "vllm:spec_decode_num_drafts_total"
 
 
 class DraftCounters(NamedTuple):
@@ -30,6 +33,22 @@ class DraftCounters(NamedTuple):
     """Tokens proposed since the server started."""
     accepted: float
     """Of these, tokens that the model accepted."""
+    drafts: float
+    """Drafts verified, of one or more tokens each."""
+
+    def since(self, before: "DraftCounters | None") -> "DraftCounters":
+        """Return what was counted after `before`; None, or a server that was restarted since = everything."""
+        if before is None or self.drafted < before.drafted:
+            return self
+        return DraftCounters(
+            self.drafted - before.drafted, self.accepted - before.accepted, self.drafts - before.drafts
+        )
+
+    @property
+    def drafting(self) -> Drafting:
+        """The means."""
+        share = min(1.0, max(0.0, self.accepted / self.drafted)) if self.drafted > 0 else None
+        return Drafting(share, 1 + self.accepted / self.drafts if self.drafts > 0 else None)
 
 
 def draft_counters(exposition: str) -> DraftCounters | None:
@@ -37,14 +56,25 @@ def draft_counters(exposition: str) -> DraftCounters | None:
     sums: dict[str, float] = {}
     for line in exposition.splitlines():
         name = line.partition("{")[0].partition(" ")[0]
-        if name in (_DRAFTED, _ACCEPTED):
+        if name in (_DRAFTED, _ACCEPTED, _DRAFTS):
             try:
                 sums[name] = sums.get(name, 0.0) + float(line.rpartition("}")[2].split()[-1])
             except (ValueError, IndexError):
                 continue
     if _DRAFTED not in sums:
         return None
-    return DraftCounters(drafted=sums[_DRAFTED], accepted=sums.get(_ACCEPTED, 0.0))
+    return DraftCounters(drafted=sums[_DRAFTED], accepted=sums.get(_ACCEPTED, 0.0), drafts=sums.get(_DRAFTS, 0.0))
+
+
+def described(counters: DraftCounters | None) -> str:
+    """Say in words what speculation has brought since the server started; None = it is off."""
+    if counters is None:
+        return "off (start vLLM with --speculative-config to have it)"
+    share, length = counters.drafting
+    if share is None or length is None:
+        return "on, nothing drafted yet"
+    drafted = f"{share:.0%} of {counters.drafted:,.0f} drafted tokens accepted since the start"
+    return f"on, {drafted}, {length:.2f} tokens a verification"
 
 
 class VllmBackend(OpenAIBackend):
@@ -58,7 +88,7 @@ class VllmBackend(OpenAIBackend):
         base = self._url
         self._metrics_url = (base.parent if base.name == "v1" else base) / "metrics"
         self._last: DraftCounters | None = None
-        self._acceptance: float | None = None
+        self._drafting = NOT_TOLD
         self._read_at: float | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -75,9 +105,9 @@ class VllmBackend(OpenAIBackend):
             await stream.aclose()
             self._refresh_beside()
 
-    def draft_acceptance(self) -> float | None:
-        """Return the recent mean share of accepted draft tokens; None = speculation is off, or not read yet."""
-        return self._acceptance
+    def drafting(self) -> Drafting:
+        """Return the recent means; empty while speculation is off, or not read yet."""
+        return self._drafting
 
     async def probe(self) -> dict[str, str]:
         """Check the model, and tell whether speculation is on. Raises BackendError."""
@@ -87,13 +117,12 @@ class VllmBackend(OpenAIBackend):
         except BackendError:
             facts["speculation"] = "not known: /metrics cannot be read"
             return facts
-        if counters is None:
-            facts["speculation"] = "off (start vLLM with --speculative-config to have it)"
-        elif counters.drafted:
-            share = counters.accepted / counters.drafted
-            facts["speculation"] = f"on, {share:.0%} of {counters.drafted:,.0f} drafted tokens accepted since the start"
-        else:
-            facts["speculation"] = "on, nothing drafted yet"
+        facts["speculation"] = described(counters)
+        if counters is None and self._settings.speculative is not None:
+            facts[WARNING] = (
+                f"speculation ({self._settings.speculative}) was asked for and is off at this server: start it with "
+                f"`k2think vllm up MODEL --speculative {self._settings.speculative}`, or with --speculative-config"
+            )
         return facts
 
     async def aclose(self) -> None:
@@ -118,10 +147,8 @@ class VllmBackend(OpenAIBackend):
             return
         before, self._last = self._last, now
         if now is None:
-            self._acceptance = None
+            self._drafting = NOT_TOLD
             return
-        restarted = before is None or now.drafted < before.drafted
-        drafted = now.drafted if restarted or before is None else now.drafted - before.drafted
-        accepted = now.accepted if restarted or before is None else now.accepted - before.accepted
-        if drafted > 0:
-            self._acceptance = min(1.0, max(0.0, accepted / drafted))
+        lately = now.since(before)
+        if lately.drafted > 0:
+            self._drafting = lately.drafting

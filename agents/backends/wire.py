@@ -4,7 +4,8 @@ Written against the OpenAI API reference and the dialects of vLLM (`reasoning`, 
 and Cerebras (`reasoning`, `time_info`). Every backend that receives this wire form reads it here.
 """
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 from ...schemas.completion import CompletionRequest, Delta, Finish, FinishReason, TokenUsage
 from ...schemas.errors import MalformedResponse, StreamBroken
@@ -22,18 +23,35 @@ _FINISH = {
 }
 
 
+class Drafting(NamedTuple):
+    """What speculation brought a call, or the calls of some time."""
+
+    acceptance: float | None = None
+    """Share of drafted tokens that were accepted, 0..1; None = nothing was drafted."""
+    accepted_length: float | None = None
+    """Mean tokens that one verification brought, the model's own included, from 1; None = nothing was drafted."""
+
+
+NOT_TOLD = Drafting()
+
+
 def estimate_prompt_tokens(request: CompletionRequest) -> int:
     """Return a rough count of the prompt's tokens, by its length."""
     return sum(len(message.content) for message in request.messages) // CHARS_PER_TOKEN + len(request.messages)
 
 
 def chat_body(
-    request: CompletionRequest, *, model: str, max_tokens: int, max_tokens_field: str = "max_tokens"
+    request: CompletionRequest,
+    *,
+    model: str,
+    max_tokens: int,
+    max_tokens_field: str = "max_tokens",
+    options: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON body of a streaming chat completion.
 
     `max_tokens` applies where the request names none. The field defaults to `max_tokens`: every compatible server knows
-    it, while `max_completion_tokens` is unknown to older ones.
+    it, while `max_completion_tokens` is unknown to older ones. `options`: the server's own fields, as they are.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -43,6 +61,7 @@ def chat_body(
         "temperature": request.temperature,
         "top_p": request.top_p,
         max_tokens_field: request.max_tokens or max_tokens,
+        **(options or {}),
     }
     if request.stop:
         body["stop"] = list(request.stop)
@@ -67,7 +86,7 @@ class CompletionReader:
         self._cached: int | None = None
         self._model = ""
         self._times: dict[str, float] = {}
-        self._draft_acceptance: float | None = None
+        self._drafting: Drafting | None = None
 
     def read(self, payload: Any) -> Delta | None:
         """Return the text of a chunk, None when it carries none. Raises BackendError for error objects and nonsense."""
@@ -126,10 +145,8 @@ class CompletionReader:
         if isinstance(vllm, dict):
             fields = cast(dict[str, Any], vllm)
             self._keep_times(fields, "queue_time_ms", "time_to_first_token_ms", "generation_time_ms", scale=1e-3)
-            drafts = fields.get("speculative_decoding")
-            if isinstance(drafts, dict):
-                rate = cast(dict[str, Any], drafts).get("draft_acceptance_rate")
-                self._draft_acceptance = float(rate) if isinstance(rate, int | float) else None
+            if isinstance(fields.get("speculative_decoding"), dict):
+                self._drafting = _drafting(fields["speculative_decoding"])
 
     def _keep_times(self, fields: dict[str, Any], queue: str, prompt: str, completion: str, *, scale: float) -> None:
         for name, field in (("queue", queue), ("prompt", prompt), ("completion", completion)):
@@ -137,10 +154,10 @@ class CompletionReader:
             if isinstance(value, int | float):
                 self._times[name] = value * scale
 
-    def finish(self, *, done: bool, rate_limits: dict[str, str], draft_acceptance: float | None = None) -> Finish:
+    def finish(self, *, done: bool, rate_limits: dict[str, str], drafting: Drafting = NOT_TOLD) -> Finish:
         """Return the end of the completion; `done` tells whether the server said that it was (`[DONE]`, or a plain reply).
 
-        `draft_acceptance` serves where the reply itself tells none. Raises StreamBroken when neither `done` nor a finish
+        `drafting` serves where the reply itself tells none. Raises StreamBroken when neither `done` nor a finish
         reason came, MalformedResponse when nothing came at all.
         """
         if self._finish_reason is None and not done:
@@ -152,7 +169,7 @@ class CompletionReader:
         usage = self._usage
         if usage is None:
             usage = TokenUsage(prompt=estimate_prompt_tokens(self._request), completion=self._deltas)
-        acceptance = self._draft_acceptance if self._draft_acceptance is not None else draft_acceptance
+        drafting = drafting if self._drafting is None else self._drafting
         return Finish(
             finish_reason=_FINISH.get(self._finish_reason or "stop", FinishReason.stop),
             usage=usage,
@@ -162,7 +179,8 @@ class CompletionReader:
             engine_prompt_s=self._times.get("prompt"),
             engine_completion_s=self._times.get("completion"),
             cached_prompt_tokens=self._cached,
-            draft_acceptance=acceptance,
+            draft_acceptance=drafting.acceptance,
+            accepted_length=drafting.accepted_length,
             rate_limits=rate_limits,
         )
 
@@ -173,6 +191,17 @@ class CompletionReader:
 def _detail(usage: dict[str, Any], group: str, name: str) -> Any:
     details = usage.get(group)
     return cast(dict[str, Any], details).get(name) if isinstance(details, dict) else None
+
+
+def _drafting(fields: dict[str, Any]) -> Drafting:
+    """Read vLLM's figures of one call (`--per-request-spec-decode-metrics`), which are 0 and 1 where nothing was drafted."""
+    if fields.get("num_draft_tokens") == 0:
+        return NOT_TOLD
+    rate, length = fields.get("draft_acceptance_rate"), fields.get("mean_acceptance_length")
+    return Drafting(
+        float(rate) if isinstance(rate, int | float) else None,
+        float(length) if isinstance(length, int | float) else None,
+    )
 
 
 def _count(value: Any) -> int:

@@ -138,6 +138,10 @@ def _engine_words(call: CallTrace) -> str:
     words = [f"{name} {seconds:.3f} s" for name, seconds in parts if seconds is not None]
     if call.cached_prompt_tokens:
         words.append(f"{call.cached_prompt_tokens:,} prompt tokens from its cache")
+    if call.draft_acceptance is not None:
+        words.append(f"{call.draft_acceptance:.0%} of its drafts accepted")
+    if call.accepted_length is not None:
+        words.append(f"{call.accepted_length:.2f} tokens a verification")
     return ", ".join(words)
 
 

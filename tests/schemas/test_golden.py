@@ -198,6 +198,7 @@ ATTEMPT = AttemptTrace(
         engine_completion_s=0.25,
         cached_prompt_tokens=8,
         draft_acceptance=0.75,
+        accepted_length=2.5,
         rate_limits={"x-ratelimit-remaining-requests-day": "99"},
     ),
 )

@@ -142,7 +142,7 @@ def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
         read().backend("slow")
     message = refusal(K2THINK_BACKENDS=FAST, K2THINK_VERIFIER__BACKEND="slow")
     assert message == (
-        "K2THINK_VERIFIER__BACKEND: unknown backend 'slow'; choose one of openvino, openai, cerebras, vllm, fast"
+        "K2THINK_VERIFIER__BACKEND: unknown backend 'slow'; choose one of openvino, openai, cerebras, vllm, vllm_engine, fast"
     )
 
 
