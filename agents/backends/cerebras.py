@@ -1,204 +1,175 @@
-"""Cerebras Inference, through its own SDK (cerebras-cloud-sdk).
+"""Cerebras Inference: requests are made by its own SDK (cerebras-cloud-sdk) over aiohttp, replies are read as everywhere.
 
-The client is made on first use, one per process and event loop, without the SDK's blocking warm-up request, without its
-retries (they are `call_model`'s) and without proxies or redirects. `max_completion_tokens` is what the quota reserves up
-front, so it is always sent. Keep-alive comments are swallowed by the SDK: only chunks satisfy the idle timeout here.
+The SDK's aiohttp transport costs half of httpx's CPU, and reading the stream ourselves half of what is left, since the
+SDK makes an object with checked types of every token (docs/backends.md has the figures). So the SDK gives what it knows
+best, address, headers, fields and errors, and what it has opened is read by `OpenAIBackend.stream` with its time-outs and
+limits. The client is made on first use, one per process and event loop, without the SDK's blocking warm-up request,
+without its retries (they are `call_model`'s) and without proxies, redirects or cookies. `max_completion_tokens` is what
+the quota reserves up front, so it is always sent.
 """
 
 import asyncio
 import importlib
-import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import Awaitable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-from ...schemas.completion import CompletionRequest, Delta, StreamItem
+import aiohttp
+
+from ...schemas.backend_settings import CEREBRAS_URL, BackendSettings
 from ...schemas.errors import (
     BackendError,
     ConfigurationError,
     MalformedResponse,
-    ModelNotFound,
     Overloaded,
     Stalled,
     StreamBroken,
     Unreachable,
 )
-from ...schemas.settings import CEREBRAS_URL, BackendSettings
-from .errors import Origin, rate_limits, status_error, stream_error
-from .wire import CompletionReader, chat_body
+from .errors import Origin, status_error
+from .openai import PROBE_TIMEOUT_S, OpenAIBackend
 
 if TYPE_CHECKING:
     from cerebras.cloud.sdk import AsyncCerebras
 
-CONNECTIONS_MAX = 10_000
-KEEPALIVE_CONNECTIONS_MAX = 100
 KEY_VARIABLE = "CEREBRAS_API_KEY or K2THINK_<ROLE>__API_KEY"
+MODELS_SHOWN = 50
+
+_opened: ContextVar[list[aiohttp.ClientResponse]] = ContextVar("k2think_cerebras_opened")
+"""What the SDK's request under way has opened: the SDK hands out a wrapped response only."""
 
 
-class CerebrasBackend:
+async def _keep_opened(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    response = await handler(request)
+    _opened.get([]).append(response)
+    return response
+
+
+class CerebrasBackend(OpenAIBackend):
     """Completions from Cerebras Inference. See `Backend` for the contract."""
+
+    default_url = CEREBRAS_URL
+    middlewares = (_keep_opened,)
 
     def __init__(self, settings: BackendSettings, *, name: str) -> None:
         """Check the settings and that the SDK is installed. Raises ConfigurationError."""
         try:
             # Here and not in the first call, whose time-out it would eat: importing the SDK takes about a second.
             importlib.import_module("cerebras.cloud.sdk")
+            importlib.import_module("httpx_aiohttp")
         except ImportError as exc:
             raise ConfigurationError(f"backend {name!r} needs Cerebras' SDK: pip install 'k2think[cerebras]'") from exc
         if settings.api_key is None or not settings.api_key.get_secret_value().strip():
             raise ConfigurationError(f"backend {name!r} needs a key: set {KEY_VARIABLE}")
-        key = settings.api_key.get_secret_value().strip()
-        if not key.isascii() or not key.isprintable():
-            raise ConfigurationError(f"backend {name!r}: api_key has characters that no HTTP header can carry")
         if not settings.model:
             raise ConfigurationError(f"backend {name!r} needs a model name: set K2THINK_<ROLE>__MODEL")
-        self.name = name
-        self.model = settings.model
-        self.templates = settings.templates
-        self._settings = settings
-        self._key = key
         # The SDK adds /v1 itself; a base_url that carries it, as for every other kind, is meant the same.
-        self._base_url = (settings.base_url or CEREBRAS_URL).rstrip("/").removesuffix("/v1")
+        address = (settings.base_url or CEREBRAS_URL).rstrip("/").removesuffix("/v1")
+        super().__init__(settings.model_copy(update={"base_url": address}), name=name)
+        self._key = settings.api_key.get_secret_value().strip()
+        self._max_tokens_field = "max_completion_tokens"
         self._client: AsyncCerebras | None = None
-        self._closed = False
 
     @property
     def origin(self) -> Origin:
         """Whom this backend's errors are about."""
         return Origin(
             name=self.name,
-            address=self._base_url.partition("?")[0],
+            address=str(self._url.with_query(None)).rstrip("/"),
             model=self.model,
             key_variable=KEY_VARIABLE,
             secret=self._settings.api_key,
         )
 
-    async def stream(
-        self, request: CompletionRequest, *, unseen: list[Delta] | None = None
-    ) -> AsyncGenerator[StreamItem, None]:
-        """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
-        body = chat_body(
-            request,
-            model=self.model,
-            max_tokens=self._settings.max_tokens,
-            max_tokens_field="max_completion_tokens",
-        )
-        headers = {"X-Request-Id": request.request_id} if request.request_id else {}
-        reader = CompletionReader(request, origin=self.origin)
-        loop = asyncio.get_running_loop()
-        due, waited = loop.time() + self._settings.first_token_timeout_s, "without a first token"
-        response = await self._within(due, waited, self._create(body, headers))
-        try:
-            payloads = await self._within(due, waited, self._payloads(response))
-            while True:
-                payload = await self._within(due, waited, anext(payloads, None))
-                if payload is None:
-                    break
-                delta = reader.read(payload)
-                if delta is not None:
-                    waited = "between two pieces of the stream"
-                    yield delta
-                if waited != "without a first token":
-                    due = loop.time() + self._settings.idle_timeout_s
-            # The SDK hides `[DONE]`: a finish reason is what tells that the completion is complete.
-            yield reader.finish(done=False, rate_limits=rate_limits(response.headers))
-        finally:
-            await response.http_response.aclose()
+    def served_facts(self, wanted: str, served: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Return what to tell, the account's models included. Raises ModelNotFound when `wanted` is none of them."""
+        names = sorted(served)
+        more = f" and {len(names) - MODELS_SHOWN} more" if len(names) > MODELS_SHOWN else ""
+        return {**super().served_facts(wanted, served), "models": ", ".join(names[:MODELS_SHOWN]) + more}
 
-    async def probe(self) -> dict[str, str]:
-        """Ask for the list of models and check that ours is on it. Raises BackendError."""
-        listed = await self._within(
-            asyncio.get_running_loop().time() + self._settings.connect_timeout_s * 2, "", self._open().models.list()
-        )
-        served = sorted(model.id for model in listed.data if model.id)
-        if self.model not in served:
-            names = ", ".join(served[:10]) or "no model"
-            raise ModelNotFound(
-                self.origin.say(f"does not serve the model {self.model!r}; it serves {names}"), status=404
-            )
-        return {"address": self.origin.address, "model": self.model}
+    async def served_models(self) -> dict[str, dict[str, Any]]:
+        """Return the account's models, by id. Raises BackendError."""
+        due = asyncio.get_running_loop().time() + PROBE_TIMEOUT_S
+        listed = await self._within(due, f"for {PROBE_TIMEOUT_S:g} s", self._sdk().models.list())
+        try:
+            return {model.id: model.to_dict(mode="json", warnings=False) for model in listed.data if model.id}
+        except (AttributeError, TypeError) as exc:
+            raise MalformedResponse(self.origin.say("its list of models is not one; is base_url right?")) from exc
 
     async def aclose(self) -> None:
         """Close connections; running streams end with StreamBroken."""
-        self._closed = True
+        await super().aclose()
         if self._client is not None:
             await self._client.close()
 
-    def _open(self) -> "AsyncCerebras":
-        if self._closed:
-            raise StreamBroken(self.origin.say("was closed in this process"))
+    async def _post(
+        self, body: dict[str, Any], *, request_id: str, due: float, origin: Origin
+    ) -> aiohttp.ClientResponse:
+        # Compressed, the end of each token would have to wait for the next.
+        headers = {"Accept-Encoding": "identity"}
+        if request_id:
+            headers["X-Request-Id"] = request_id
+        create = cast(Any, self._sdk().chat.completions.with_raw_response.create)
+        opened: list[aiohttp.ClientResponse] = []
+        mark = _opened.set(opened)
+        try:
+            await self._within(due, "without a first token", create(**body, extra_headers=headers))
+        finally:
+            _opened.reset(mark)
+        return opened[-1]
+
+    def _sdk(self) -> "AsyncCerebras":
+        session = self._open_session()
         if self._client is None:
             import httpx
             from cerebras.cloud.sdk import AsyncCerebras
+            from httpx_aiohttp import AiohttpTransport
 
+            address = str(self._url).rstrip("/")
             timeout = httpx.Timeout(None, connect=self._settings.connect_timeout_s)
-            limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=KEEPALIVE_CONNECTIONS_MAX)
             self._client = AsyncCerebras(
                 api_key=self._key,
-                base_url=self._base_url,
+                base_url=address,
                 timeout=timeout,
                 max_retries=0,
                 warm_tcp_connection=False,
                 http_client=httpx.AsyncClient(
-                    base_url=self._base_url, timeout=timeout, limits=limits, trust_env=False, follow_redirects=False
+                    base_url=address,
+                    timeout=timeout,
+                    transport=AiohttpTransport(client=session, trust_env=False),
+                    trust_env=False,
+                    follow_redirects=False,
                 ),
             )
         return self._client
 
-    async def _create(self, body: dict[str, Any], headers: dict[str, str]) -> Any:
-        create = cast(Any, self._open().chat.completions.with_raw_response.create)
-        return await create(**body, extra_headers=headers)
-
-    async def _payloads(self, response: Any) -> AsyncIterator[Any]:
-        kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
-        if kind == "application/json":
-            return _once(json.loads(await response.http_response.aread()))
-        if kind != "text/event-stream":
-            hint = "an HTML page: is base_url right?" if kind == "text/html" else f"content type {kind!r}"
-            raise MalformedResponse(self.origin.say(f"answered with {hint}"))
-        return _plain(await response.parse())
-
-    async def _within(self, due: float, waited: str, work: Any) -> Any:
-        """Await `work` until `due` (the loop's time in seconds), foreign errors mapped."""
+    async def _within(self, due: float, waited: str, work: Awaitable[Any]) -> Any:
+        """Await `work` of the SDK until `due` (the loop's time in seconds), foreign errors mapped."""
         try:
             async with asyncio.timeout_at(due):
                 return await work
         except BackendError:
             raise
         except TimeoutError as exc:
-            raise Stalled(self.origin.say(f"silent {waited} for too long")) from exc
+            raise Stalled(self.origin.say(f"silent {waited}")) from exc
         except Exception as exc:
             if self._closed:
                 raise StreamBroken(self.origin.say("was closed in this process")) from exc
             raise self._mapped(exc) from exc
 
     def _mapped(self, exc: Exception) -> Exception:
-        import httpx
         from cerebras.cloud import sdk
 
         origin = self.origin
         if isinstance(exc, sdk.APIStatusError):
-            if exc.response.status_code == 200:
-                return stream_error(exc.body, origin=origin)
-            return status_error(exc.status_code, exc.body, headers=exc.response.headers, origin=origin)
-        if isinstance(exc, sdk.APIResponseValidationError | ValueError | UnicodeError | AttributeError):
+            return status_error(exc.response.status_code, exc.body, headers=exc.response.headers, origin=origin)
+        if isinstance(exc, aiohttp.ClientResponseError | sdk.APIResponseValidationError | ValueError):
             return MalformedResponse(origin.say(f"the response does not follow the protocol ({exc})"))
-        if isinstance(exc, sdk.APITimeoutError | sdk.APIConnectionError):
+        if isinstance(exc, sdk.APIConnectionError):
             cause = exc.__cause__ or exc
             return Unreachable(origin.say(f"cannot be reached ({str(cause) or type(cause).__name__})"))
-        if isinstance(exc, httpx.HTTPError | httpx.StreamError | OSError):
-            return StreamBroken(origin.say(f"the connection broke ({str(exc) or type(exc).__name__})"))
+        if isinstance(exc, aiohttp.ClientError | OSError):
+            return Unreachable(origin.say(f"cannot be reached ({str(exc) or type(exc).__name__})"))
         if isinstance(exc, sdk.APIError):
             return Overloaded(origin.say(exc.message))
         return exc
-
-
-async def _once(payload: Any) -> AsyncGenerator[Any, None]:
-    if isinstance(payload, dict) and not cast(dict[str, Any], payload).get("choices") and "error" not in payload:
-        raise ValueError("the reply has no choices")
-    yield payload
-
-
-async def _plain(chunks: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    """Yield the SDK's chunk objects as the JSON that they were."""
-    async for chunk in chunks:
-        yield chunk.to_dict(mode="python", warnings=False) if hasattr(chunk, "to_dict") else chunk

@@ -2,9 +2,10 @@
 
 from pydantic import SecretStr
 
+from ...schemas.backend_settings import BackendKind, BackendSettings
 from ...schemas.errors import ConfigurationError
-from ...schemas.settings import BackendKind, BackendSettings
 from .base import Backend
+from .options import check_options
 
 
 def create_backend(settings: BackendSettings, *, name: str, cerebras_api_key: SecretStr | None = None) -> Backend:
@@ -19,6 +20,7 @@ def create_backend(settings: BackendSettings, *, name: str, cerebras_api_key: Se
         raise ConfigurationError(
             f"{settings.backend!r} is no kind of backend; choose one of {kinds}, or define it in K2THINK_BACKENDS"
         )
+    check_options(settings, name=name)
     match BackendKind(settings.backend):
         case BackendKind.openai:
             from .openai import OpenAIBackend
