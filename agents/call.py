@@ -12,9 +12,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
+from ..schemas.backend_settings import BackendSettings
 from ..schemas.completion import CompletionRequest, Delta, Finish, StreamItem, TokenUsage
 from ..schemas.errors import BackendError, Overloaded, RateLimited, Stalled, StreamBroken, Unreachable
-from ..schemas.settings import BackendSettings
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
 from .backends.thinking import ReasoningSplitter

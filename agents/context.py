@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+from ..schemas.backend_settings import BackendSettings
 from ..schemas.completion import CompletionRequest, Delta
 from ..schemas.errors import BadRequest, ConfigurationError
-from ..schemas.settings import BackendSettings
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
 from .call import Completion, call_model

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 
 from k2think.gateway.operations.metrics import Reading, render
+from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, TokenUsage
 from k2think.schemas.ids import uuid7
 from k2think.schemas.jobs import JobStatus, SolveResult
 from k2think.schemas.messages import AgentKind, Envelope, GenerateCandidate, MakePlan, ScreenInput
 from k2think.schemas.outcomes import Candidate, Planned, Screened, ScreenVerdict, StepResult
-from k2think.schemas.settings import BackendSettings
 from k2think.schemas.trace import CallTrace
 from k2think.store.database import Database
 from k2think.store.gauges import read_gauges

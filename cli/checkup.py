@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from pydantic_settings import DotEnvSettingsSource
 
 from .. import __version__
+from ..schemas.backend_settings import BackendKind, RoleSettings
 from ..schemas.base import Frozen
-from ..schemas.settings import BackendKind, RoleSettings, Settings
+from ..schemas.settings import Settings
 
 PREFIX = "K2THINK_"
 NESTED = "__"

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from ..schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 from ..schemas.errors import BackendError, ConfigurationError, K2ThinkError, StoreError
 from ..schemas.messages import AgentKind
-from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings, read_settings
+from ..schemas.settings import Settings, read_settings
 from ..store.durability import Fault, Weight
 from .checkup import (
     Check,

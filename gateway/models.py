@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 from ..schemas.chat import CHOICE_SEED_STEP, ChatBody
 from ..schemas.chat_answers import DEFAULT_MODEL, chat_completion, is_completion
 from ..schemas.errors import InvalidRequest, NotFound, explain
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import AgentKind
-from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings
+from ..schemas.settings import Settings
 from ..workers.submit import resolve
 from .errors import error_object
 

@@ -7,121 +7,16 @@ import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from .backend_settings import BackendKind, BackendSettings, RoleSettings
 from .errors import ConfigurationError
 from .messages import AgentKind
 from .redis_place import is_redis_url, parse_redis_url
-from .speculation import PATTERN
 from .webhooks import check_webhook_url, secret_bytes
-
-BUNDLED_MODEL = "k2think-mini"
-CEREBRAS_URL = "https://api.cerebras.ai"
-
-
-class BackendKind(StrEnum):
-    """The kinds of backend that exist."""
-
-    openvino = "openvino"
-    """Embedded engine in the worker's own process, any CPU."""
-    openai = "openai"
-    """Any OpenAI-compatible server."""
-    cerebras = "cerebras"
-    """Cerebras Inference."""
-    vllm = "vllm"
-    """A vLLM server, with its speculation checked."""
-    vllm_engine = "vllm_engine"
-    """A vLLM engine in the worker's own process."""
-
-
-class BackendSettings(BaseModel):
-    """One model backend."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        use_attribute_docstrings=True,
-        frozen=True,
-        allow_inf_nan=False,
-        # A traceback must not hold keys and passwords.
-        hide_input_in_errors=True,
-    )
-
-    backend: BackendKind = BackendKind.openvino
-    """Kind of backend."""
-    base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
-    """Root of the server, such as http://127.0.0.1:8000/v1 (for cerebras without /v1). None = the kind's own default."""
-    model: str | None = None
-    """Model name as the server knows it; for openvino `k2think-mini` or a model folder. None = the bundled or only model."""
-    api_key: SecretStr | None = None
-    """Bearer key; None = none needed. For cerebras CEREBRAS_API_KEY serves when this is unset."""
-    templates: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,40}$")
-    """Prompt template set; None = the model's own (bundled model) or `default`."""
-    max_tokens: int = Field(default=4096, ge=1)
-    """Completion tokens at most, where a request does not say."""
-    context_tokens: int | None = Field(default=None, ge=1)
-    """Context length; None = as the engine says."""
-    connect_timeout_s: float = Field(default=5.0, gt=0)
-    """Seconds to open a connection."""
-    first_token_timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds from the request to the first token."""
-    idle_timeout_s: float = Field(default=30.0, gt=0)
-    """Seconds between two pieces of a stream after which it counts as stalled."""
-    connect_retries: int = Field(default=2, ge=0, le=10)
-    """Times that a call refused before its first token (429, 503, no connection) is tried again inside one attempt."""
-    retry_after_max_s: float = Field(default=20.0, ge=0)
-    """Longest Retry-After that is waited for inside an attempt; a longer one hands the step back."""
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    """How long a reasoning model thinks (cerebras, openai, vllm); None = not sent, the model's own."""
-    reasoning_format: Literal["none", "parsed", "text_parsed", "raw", "hidden"] | None = None
-    """How cerebras gives the reasoning; None = not sent, the model's own."""
-    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
-    """Priority of the calls at the server (cerebras, openai); None = not sent, the account's own."""
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    """Calls per minute of all workers together; None = as the server's rate headers tell, if they do."""
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens of prompts and completions per minute of all workers together; None = as the server's rate headers tell."""
-    streams_max: int | None = Field(default=None, ge=1)
-    """Streams in flight of all workers together; None = as many as the workers run."""
-    adaptive: bool | None = None
-    """Find by trial how many streams the server bears and heed its rate headers; None = on for cerebras, else off."""
-    speculative: str | None = Field(default=None, pattern=PATTERN)
-    """Speculation of vllm_engine: ngram, draft:MODEL, eagle:MODEL or mtp; of a vllm server what it should have, or `doctor`
-    warns. None = none."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs over which vllm_engine spreads its model."""
-    engine_options: dict[str, Any] = {}
-    """Further arguments of vllm_engine's engine (vLLM's AsyncEngineArgs), as JSON."""
-    speculative_tokens: int = Field(default=0, ge=0, le=16)
-    """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
-    threads: int = Field(default=0, ge=0)
-    """Embedded engine: inference threads; 0 = half of the cores, at least one."""
-    price_prompt: float = Field(default=0.0, ge=0)
-    """Price of a million prompt tokens in US dollars; it is counted as spend in the metrics."""
-    price_completion: float = Field(default=0.0, ge=0)
-    """Price of a million completion tokens in US dollars."""
-
-    @property
-    def adapts(self) -> bool:
-        """Whether `adaptive` is on."""
-        return self.backend == BackendKind.cerebras if self.adaptive is None else self.adaptive
-
-    @property
-    def limited(self) -> bool:
-        """Whether calls are to wait for limits that all workers share."""
-        known = (self.requests_per_minute, self.tokens_per_minute, self.streams_max)
-        return self.adapts or any(limit is not None for limit in known)
-
-
-class RoleSettings(BackendSettings):
-    """The backend of one kind of agent."""
-
-    backend: BackendKind | str = BackendKind.openvino  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Kind of backend, or the name of one from K2THINK_BACKENDS."""
-    concurrency: int = Field(default=0, ge=0, le=10_000)
-    """Steps in flight in one worker process; 0 = 8 for the embedded engine, else 100."""
 
 
 class GatewaySettings(BaseModel):

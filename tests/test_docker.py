@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from k2think.schemas.settings import GatewaySettings, RoleSettings, Settings
+from k2think.schemas.backend_settings import RoleSettings
+from k2think.schemas.settings import GatewaySettings, Settings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"

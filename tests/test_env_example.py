@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from k2think.schemas.settings import GatewaySettings, RoleSettings, Settings
+from k2think.schemas.backend_settings import RoleSettings
+from k2think.schemas.settings import GatewaySettings, Settings
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 

@@ -6,8 +6,9 @@ import structlog
 
 from ..agents.backends.base import Backend
 from ..agents.backends.registry import create_backend
+from ..schemas.backend_settings import BackendKind, BackendSettings
 from ..schemas.messages import AgentKind
-from ..schemas.settings import BackendKind, BackendSettings, Settings
+from ..schemas.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 

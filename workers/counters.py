@@ -11,10 +11,10 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from ..schemas.backend_settings import BackendSettings
 from ..schemas.jobs import JobStatus, SolveResult
 from ..schemas.messages import AGENT_OF_KIND, AgentKind, Envelope, queue_of
 from ..schemas.outcomes import Compared, Preference, Screened, ScreenVerdict, StepResult
-from ..schemas.settings import BackendSettings
 from ..schemas.trace import CallTrace
 from .queues import TASK_OF_AGENT, task_of_queue
 

@@ -17,6 +17,7 @@ from ..agents.generator import generate
 from ..agents.planner import make_plan
 from ..agents.safety import screen
 from ..agents.verifier import compare
+from ..schemas.backend_settings import BackendSettings
 from ..schemas.completion import CompletionRequest
 from ..schemas.errors import BackendError, K2ThinkError
 from ..schemas.messages import (
@@ -33,7 +34,7 @@ from ..schemas.messages import (
     queue_of,
 )
 from ..schemas.outcomes import StepFailure, StepResult
-from ..schemas.settings import BackendSettings, Settings
+from ..schemas.settings import Settings
 from ..schemas.trace import AttemptOutcome, CallTrace
 from ..store.steps import Claim, claim_step, drop_step, fail_step, finish_step
 from .backends import BackendPool

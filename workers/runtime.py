@@ -4,8 +4,9 @@ import asyncio
 
 import structlog
 
+from ..schemas.backend_settings import BackendKind
 from ..schemas.messages import AgentKind
-from ..schemas.settings import BackendKind, Settings
+from ..schemas.settings import Settings
 from ..store.database import Database
 from .backends import BackendPool
 from .coordinator import Coordinator

@@ -8,13 +8,14 @@ from sqlalchemy import Connection
 
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, known_sets, load_templates
+from ..schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 from ..schemas.doors import DoorNote
 from ..schemas.errors import InvalidRequest, QueueFull
 from ..schemas.ids import uuid7
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.messages import AgentKind
 from ..schemas.policy import Selection
-from ..schemas.settings import BUNDLED_MODEL, BackendKind, BackendSettings, Settings
+from ..schemas.settings import Settings
 from ..schemas.trace import EventKind, JobEvent
 from ..store.database import Database
 from ..store.deliveries import notify_when_done

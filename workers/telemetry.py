@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from .. import __version__
+from ..schemas.backend_settings import BackendSettings
 from ..schemas.completion import CompletionRequest
 from ..schemas.errors import ConfigurationError
-from ..schemas.settings import BackendSettings, Settings
+from ..schemas.settings import Settings
 from ..schemas.trace import CallTrace
 from .outage import outage_of
 

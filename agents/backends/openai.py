@@ -17,9 +17,9 @@ import aiohttp
 from yarl import URL
 
 from ... import __version__
+from ...schemas.backend_settings import BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import ConfigurationError, MalformedResponse, ModelNotFound, Stalled, StreamBroken, Unreachable
-from ...schemas.settings import BackendSettings
 from .errors import Origin, rate_limits, status_error
 from .lumps import merged, unread
 from .options import sent_options

@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, cast
 
+from ...schemas.backend_settings import BUNDLED_MODEL, BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, Finish, StreamItem
 from ...schemas.errors import BackendError, ConfigurationError, Stalled, StreamBroken
-from ...schemas.settings import BUNDLED_MODEL, BackendSettings
 from .openvino_engine import Engine, EngineSettings, Generation
 
 MODELS_DIR = Path(__file__).parents[2] / "models"

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import aiohttp
 
+from ...schemas.backend_settings import BackendSettings
 from ...schemas.errors import MalformedResponse, Stalled, StreamBroken
-from ...schemas.settings import BackendSettings
 from .errors import Origin
 from .sse import SseDecoder, SseEvent
 

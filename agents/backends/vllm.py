@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
+from ...schemas.backend_settings import BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import BackendError
-from ...schemas.settings import BackendSettings
 from .base import WARNING
 from .openai import OpenAIBackend
 from .wire import NOT_TOLD, Drafting

@@ -8,7 +8,7 @@ import pytest
 from k2think.agents.backends.openai import OpenAIBackend
 from k2think.agents.backends.simulator import ChatRequest, Reply, Responder, Script, SimulatedServer
 from k2think.agents.context import AgentContext
-from k2think.schemas.settings import BackendKind, BackendSettings
+from k2think.schemas.backend_settings import BackendKind, BackendSettings
 from k2think.schemas.trace import CallTrace
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import k2think.schemas
 import pytest
-from k2think.schemas.settings import BackendSettings, RoleSettings, Settings
+from k2think.schemas.backend_settings import BackendSettings, RoleSettings
+from k2think.schemas.settings import Settings
 from k2think.schemas.trace import CallTrace
 from pydantic import BaseModel
 

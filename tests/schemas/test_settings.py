@@ -8,9 +8,10 @@ import traceback
 from pathlib import Path
 
 import pytest
+from k2think.schemas.backend_settings import BackendKind, RoleSettings
 from k2think.schemas.errors import ConfigurationError
 from k2think.schemas.messages import AgentKind
-from k2think.schemas.settings import BackendKind, LogFormat, RoleSettings, Settings, load_settings, read_settings
+from k2think.schemas.settings import LogFormat, Settings, load_settings, read_settings
 from pydantic import SecretStr, ValidationError
 
 SECRET = "swordfish-4711"

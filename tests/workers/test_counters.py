@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, TokenUsage
 from k2think.schemas.jobs import JobStatus, SolveResult
 from k2think.schemas.messages import AgentKind, ComparePair, Envelope, GenerateCandidate, ScreenInput
 from k2think.schemas.outcomes import Compared, Preference, Screened, ScreenVerdict, StepResult
-from k2think.schemas.settings import BackendSettings
 from k2think.schemas.trace import CallTrace
 from k2think.workers.counters import Counters
 from k2think.workers.queues import role_queues

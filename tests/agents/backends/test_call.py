@@ -7,9 +7,9 @@ import pytest
 from k2think.agents.backends.openai import OpenAIBackend
 from k2think.agents.backends.simulator import Fault, FaultKind, ReasoningField, Reply, Script, SimulatedServer
 from k2think.agents.call import Completion, call_model
+from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest, Delta, TokenUsage
 from k2think.schemas.errors import BackendError, ContextTooLong, Overloaded, RateLimited, StreamBroken, Unreachable
-from k2think.schemas.settings import BackendSettings
 from k2think.schemas.trace import CallTrace
 
 REQUEST = CompletionRequest(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from k2think.agents.backends.openvino import OpenVINOBackend
 from k2think.agents.call import call_model
+from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest, Delta, Finish, FinishReason
 from k2think.schemas.errors import BadRequest, ConfigurationError, ContextTooLong, Stalled, StreamBroken
-from k2think.schemas.settings import BackendSettings
 from k2think.schemas.trace import CallTrace
 
 VERDICT_SCHEMA = {

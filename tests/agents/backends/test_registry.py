@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from k2think.agents.backends.registry import create_backend
+from k2think.schemas.backend_settings import BackendKind, BackendSettings, RoleSettings
 from k2think.schemas.errors import ConfigurationError
-from k2think.schemas.settings import BackendKind, BackendSettings, RoleSettings
 from pydantic import SecretStr
 
 
@@ -40,6 +40,9 @@ def test_cerebras_takes_the_key_of_its_own_sdk_when_it_has_none() -> None:
         ({"backend": "openai", "api_key": "hunter2\nX-Evil: 1"}, "api_key"),
         ({"backend": "cerebras", "model": "m", "api_key": "hünter2"}, "api_key"),
         ({"backend": "openvino", "model": "/nowhere/at/all"}, "no model folder"),
+        ({"backend": "openvino", "reasoning_effort": "low"}, "reasoning_effort is for .*openai"),
+        ({"backend": "vllm", "model": "m", "service_tier": "flex"}, "service_tier is for .*unset it"),
+        ({"backend": "openai", "model": "m", "reasoning_format": "raw"}, "reasoning_format is for cerebras"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_without_showing_secrets(fields: dict[str, str], words: str) -> None:

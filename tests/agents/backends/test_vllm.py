@@ -7,8 +7,8 @@ import pytest
 from k2think.agents.backends import vllm
 from k2think.agents.backends.simulator import Reply, Script, SimulatedEngine, SimulatedServer
 from k2think.agents.backends.vllm import DraftCounters, VllmBackend, draft_counters
+from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest, Finish
-from k2think.schemas.settings import BackendSettings
 
 REQUEST = CompletionRequest(messages=(ChatMessage(role="user", content="What is 347 + 58?"),))
 REPLY = Script(Reply(text="one two three four"))
