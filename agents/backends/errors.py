@@ -89,7 +89,7 @@ class ServerWords:
     code: str
     type: str
     status: int | None
-    """A numeric `code` or `status_code` in the body; None = none."""
+    """A numeric `code` or `status_code` in the body, or beside `error` as Cerebras has it; None = none."""
 
 
 def server_words(body: Any) -> ServerWords:
@@ -102,16 +102,17 @@ def server_words(body: Any) -> ServerWords:
         except ValueError:
             html = "<html" in body[:1000].lower() or "<!doctype" in body[:1000].lower()
             return ServerWords("an HTML page, no API error" if html else body, "", "", None)
+    around: dict[str, Any] = {}
     if isinstance(body, dict) and "error" in body:
-        body = cast(dict[str, Any], body)["error"]
+        around = cast(dict[str, Any], body)
+        body = around["error"]
     if not isinstance(body, dict):
         return ServerWords("" if body is None else str(cast(object, body)), "", "", None)
     fields = cast(dict[str, Any], body)
     message = fields.get("message") or fields.get("detail") or ""
     code = fields.get("code")
-    status = next(
-        (value for value in (code, fields.get("status_code")) if type(value) is int and 400 <= value < 600), None
-    )
+    told = (code, fields.get("status_code"), around.get("status_code"))
+    status = next((value for value in told if type(value) is int and 400 <= value < 600), None)
     return ServerWords(
         message if isinstance(message, str) else json.dumps(message),
         code if isinstance(code, str) else "",

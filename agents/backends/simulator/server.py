@@ -84,6 +84,8 @@ class SimulatedServer:
         """
         self.calls: list[CallRecord] = []
         """Every call that was understood, in order of arrival."""
+        self.warm_ups = 0
+        """Requests by which Cerebras' SDK opens a connection before it is needed."""
         self.engine = engine or SimulatedEngine()
         self._responder = responder
         self._models = models
@@ -119,7 +121,7 @@ class SimulatedServer:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._list_models)
-        app.router.add_get("/v1/tcp_warming", self._list_models)
+        app.router.add_get("/v1/tcp_warming", self._warm_up)
         app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S, access_log=None)
         await self._runner.setup()
@@ -147,6 +149,10 @@ class SimulatedServer:
         if self._context_tokens is not None:
             rows = [{**row, "max_model_len": self._context_tokens} for row in rows]
         return web.json_response({"object": "list", "data": rows})
+
+    async def _warm_up(self, request: web.Request) -> web.Response:
+        self.warm_ups += 1
+        return web.Response(text="ok")
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(text=self.engine.metrics(), content_type="text/plain")

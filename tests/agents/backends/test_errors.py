@@ -9,6 +9,7 @@ from k2think.schemas.errors import (
     ContextTooLong,
     ModelNotFound,
     Overloaded,
+    PaymentRequired,
     RateLimited,
     StreamBroken,
 )
@@ -102,6 +103,8 @@ def test_the_key_never_shows(status: int) -> None:
     [
         ({"error": {"message": "gone", "code": 503}}, Overloaded),
         ({"error": {"message": "gone", "type": "internal_error"}}, Overloaded),
+        ({"error": {"message": "gone"}, "status_code": 503}, Overloaded),
+        ({"error": {"message": "no credit"}, "status_code": 402}, PaymentRequired),
         ({"error": {"message": "gone"}}, StreamBroken),
         ({"error": "gone"}, StreamBroken),
         ({"error": {"message": "x", "code": 400, "type": "exceed_context_size_error"}}, ContextTooLong),
