@@ -4,6 +4,9 @@ The folder's network holds every weight of the trained one (in fp16), so that ot
 folder, can be tried on k2think-mini. A widened copy computes the same function with many times the arithmetic: the new rows
 and columns are zero, so its replies, and with them what prompt lookup guesses right, stay those of k2think-mini, while a
 step costs what it costs in a model of that size. Needs `openvino` and `safetensors`.
+
+The tokenizer stands twice: beside the weights, as in any model folder, and alone in `tokenizer`, since newer releases of
+transformers put Qwen's own pre-tokenizer into any tokenizer that stands beside a Qwen2 configuration.
 """
 
 # pyright: reportMissingImports=false
@@ -23,7 +26,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 WEIGHTS_MIN = 64
 """Elements of the smallest weight: smaller constants of the network are shapes and axes."""
 
@@ -38,7 +41,7 @@ class Widening:
     """Layers in all; the added ones, at the end, change nothing."""
 
 
-def export_huggingface(folder: Path, out: Path, *, widening: Widening | None = None) -> int:
+def export(folder: Path, out: Path, *, widening: Widening | None = None) -> int:
     """Write the checkpoint `out` from the OpenVINO folder of k2think-mini; return its number of parameters."""
     from safetensors.numpy import save_file
 
@@ -57,10 +60,13 @@ def export_huggingface(folder: Path, out: Path, *, widening: Widening | None = N
             "rms_norm_eps": config["rms_norm_eps"] / widening.times,
         }
     out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "generation_config.json", out / "generation_config.json")
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (out / "tokenizer").mkdir(exist_ok=True)
     for name in TOKENIZER_FILES:
         shutil.copyfile(folder / name, out / name)
+        shutil.copyfile(folder / name, out / "tokenizer" / name)
     return sum(array.size for array in weights.values())
 
 
