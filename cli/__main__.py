@@ -2,4 +2,5 @@
 
 from .app import main
 
-main()
+if __name__ == "__main__":  # an engine's processes, spawned by a worker, import this module again
+    main()

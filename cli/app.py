@@ -15,6 +15,7 @@ from .keys import keys_app
 from .operate import db_app, gateway, sweeper, up, worker
 from .solve import solve
 from .tenants import tenants_app
+from .vllm import vllm_app
 
 app = typer.Typer(
     name="k2think",
@@ -55,6 +56,7 @@ app.command()(queues)
 app.add_typer(keys_app, name="keys")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(db_app, name="db")
+app.add_typer(vllm_app, name="vllm")
 app.command()(doctor)
 
 

@@ -1,5 +1,6 @@
 """Child processes that never outlive us: started with a death signal, stopped in order, found dead at once."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -40,7 +41,11 @@ class Child:
     """Variables on top of our own environment."""
     output: Path | None = None
     """File that takes standard output and error; None = ours."""
+    whole_group: bool = False
+    """Whether what it started itself, and left behind, is killed when it has ended."""
     process: "subprocess.Popen[bytes] | None" = None
+    group: int | None = None
+    """Process group that is still to be ended; None = there is none."""
 
     def start(self) -> None:
         """Start the process, in a session of its own so that Ctrl-C reaches only us."""
@@ -55,6 +60,7 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_DIE_WITH_PARENT,
             )
+            self.group = self.process.pid if self.whole_group else None
         finally:
             if stream is not None:
                 stream.close()
@@ -66,7 +72,10 @@ class Child:
 
     def exit_code(self) -> int | None:
         """Exit code of an ended process; None = it runs."""
-        return self.process.poll() if self.process is not None else None
+        code = self.process.poll() if self.process is not None else None
+        if code is not None:
+            self._end_group()
+        return code
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -82,3 +91,11 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._end_group()
+
+    def _end_group(self) -> None:
+        # Once: when all its processes are gone, the number may become another group's.
+        group, self.group = self.group, None
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)

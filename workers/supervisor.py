@@ -12,7 +12,6 @@ from .children import Child
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 15.0
 HEALTHY_S = 10.0
-"""A child that ran this long starts again without back-off."""
 POLL_S = 0.1
 USAGE_EXIT_CODE = 2
 log = structlog.stdlib.get_logger(__name__)
@@ -29,7 +28,9 @@ class _Watched:
 class Supervisor:
     """Keeps children alive until told to stop."""
 
-    def __init__(self, children: list[Child], *, stop_timeout_s: float) -> None:
+    def __init__(self, children: list[Child], *, stop_timeout_s: float, healthy_s: float = HEALTHY_S) -> None:
+        """`healthy_s`: a child that ran this long starts again without back-off."""
+        self._healthy_s = healthy_s
         self._watched = [_Watched(child) for child in children]
         self._stop_timeout_s = stop_timeout_s
         self._stopping = threading.Event()
@@ -81,7 +82,7 @@ class Supervisor:
             self._failed = USAGE_EXIT_CODE
             self._stopping.set()
             return
-        if now - watched.started_at >= HEALTHY_S:
+        if now - watched.started_at >= self._healthy_s:
             watched.backoff_s = BACKOFF_FIRST_S
         log.warning("died", child=watched.child.name, exit_code=code, restart_in_s=watched.backoff_s)
         watched.restart_at = now + watched.backoff_s

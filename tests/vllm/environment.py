@@ -38,7 +38,9 @@ def make(folder: Path) -> None:
         subprocess.run([*pip, "install", "-q", *needed, *TOOLS, *k2think], check=True)
         subprocess.run([*pip, "install", "-q", "--no-deps", str(wheel)], check=True)
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = Path(subprocess.run([str(python), "-c", where], check=True, capture_output=True, text=True).stdout.strip())
+    packages = Path(
+        subprocess.run([str(python), "-c", where], check=True, capture_output=True, text=True).stdout.strip()
+    )
     metadata = packages / f"vllm-{VLLM}+cpu.dist-info"
     metadata.mkdir(exist_ok=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM}+cpu\n")

@@ -123,6 +123,7 @@ class SimulatedServer:
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_get("/v1/tcp_warming", self._warm_up)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, *self._address, backlog=4096)
@@ -153,6 +154,9 @@ class SimulatedServer:
     async def _warm_up(self, request: web.Request) -> web.Response:
         self.warm_ups += 1
         return web.Response(text="ok")
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response()
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(text=self.engine.metrics(), content_type="text/plain")
