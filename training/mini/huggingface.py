@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,34 +30,18 @@ WEIGHTS_MIN = 64
 """Elements of the smallest weight: smaller constants of the network are shapes and axes."""
 
 
-@dataclass(frozen=True)
-class Widening:
-    """A larger shape for the same function."""
-
-    times: int
-    """How many times as many heads, as wide an embedding and as wide a feed-forward layer."""
-    layers: int
-    """Layers in all; the added ones, at the end, change nothing."""
-
-
-def export(folder: Path, out: Path, *, widening: Widening | None = None) -> int:
-    """Write the checkpoint `out` from the OpenVINO folder of k2think-mini; return its number of parameters."""
+def export(folder: Path, out: Path, *, times: int = 1) -> int:
+    """Write the checkpoint `out` from the OpenVINO folder of k2think-mini, `times` as wide; return its number of parameters."""
     from safetensors.numpy import save_file
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     weights = read_weights(folder / "openvino_model.xml")
-    if widening is not None:
-        weights = widen(weights, config, widening)
-        config |= {
-            "hidden_size": config["hidden_size"] * widening.times,
-            "intermediate_size": config["intermediate_size"] * widening.times,
-            "num_attention_heads": config["num_attention_heads"] * widening.times,
-            "num_key_value_heads": config["num_key_value_heads"] * widening.times,
-            "num_hidden_layers": widening.layers,
-            "layer_types": ["full_attention"] * widening.layers,
-            # The mean square of a vector with zeros in it is smaller by `times`: see `widen`.
-            "rms_norm_eps": config["rms_norm_eps"] / widening.times,
-        }
+    if times > 1:
+        weights = widen(weights, times)
+        grown = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+        config |= {name: config[name] * times for name in grown}
+        # The mean square of a vector with zeros in it is smaller by `times`: see `widen`.
+        config["rms_norm_eps"] /= times
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "generation_config.json", out / "generation_config.json")
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
@@ -103,26 +86,16 @@ def _named(constant: Any) -> str | None:
     return None
 
 
-def widen(weights: dict[str, Array], config: dict[str, Any], widening: Widening) -> dict[str, Array]:
-    """Return weights of the widened shape that compute the same; `weights` and `config` are of the narrow one."""
-    width, times = config["hidden_size"], widening.times
+def widen(weights: dict[str, Array], times: int) -> dict[str, Array]:
+    """Return weights of a network that computes the same, `times` as wide and with `times` as many heads."""
     wide: dict[str, Array] = {}
     for name, array in weights.items():
-        if "norm" in name:
-            # The norm divides by a root of the mean square, which zeros make smaller.
-            grown = np.zeros(width * times, dtype=np.float32)
-            grown[:width] = array / np.sqrt(times)
-        elif name.endswith("embed_tokens.weight"):
-            grown = np.zeros((array.shape[0], width * times), dtype=np.float32)
-            grown[:, :width] = array
-        else:
-            grown = np.zeros([size * times for size in array.shape], dtype=np.float32)
-            grown[tuple(slice(size) for size in array.shape)] = array
-        wide[name] = grown
-    first = {name: array for name, array in wide.items() if name.startswith("model.layers.0.")}
-    for layer in range(config["num_hidden_layers"], widening.layers):
-        for name, array in first.items():
-            # What it adds to the residual stream is nothing.
-            idle = name.endswith(("o_proj.weight", "down_proj.weight"))
-            wide[name.replace(".0.", f".{layer}.", 1)] = np.zeros_like(array) if idle else array
+        # The vocabulary does not grow.
+        shape = [size * times for size in array.shape]
+        if name.endswith("embed_tokens.weight"):
+            shape[0] = array.shape[0]
+        grown = np.zeros(shape, dtype=np.float32)
+        grown[tuple(slice(size) for size in array.shape)] = array
+        # A norm divides by the root of the mean square, which zeros make smaller.
+        wide[name] = grown / np.float32(np.sqrt(times)) if "norm" in name else grown
     return wide
