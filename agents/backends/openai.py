@@ -151,12 +151,17 @@ class OpenAIBackend:
                 self.origin.say("`/models` is not the list that an OpenAI-compatible server gives")
             ) from exc
 
-    async def get_text(self, url: URL) -> str:
-        """Return the body of a GET on this server. Raises BackendError."""
+    async def get_text(
+        self, url: URL, *, body: dict[str, Any] | None = None, timeout_s: float = PROBE_TIMEOUT_S
+    ) -> str:
+        """Return what this server answers to a GET, or to a POST of `body` as JSON. Raises BackendError."""
+        method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
         try:
             async with (
-                asyncio.timeout(PROBE_TIMEOUT_S),
-                self._open_session().get(url, headers=self._headers, allow_redirects=False) as response,
+                asyncio.timeout(timeout_s),
+                self._open_session().request(
+                    method, url, data=data, headers=self._headers, allow_redirects=False
+                ) as response,
             ):
                 raw = await read_limited(response, REPLY_BYTES_MAX, origin=self.origin)
                 if response.status != 200:

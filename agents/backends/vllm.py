@@ -8,6 +8,7 @@ counters and the mean length (one token of the model's own with each verificatio
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
@@ -16,10 +17,12 @@ from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import BackendError
 from .base import WARNING
 from .openai import OpenAIBackend
+from .vllm_sampling import Sampling, judged_reply, sampling_body
 from .wire import NOT_TOLD, Drafting
 
 VLLM_URL = "http://127.0.0.1:8000/v1"
 REFRESH_S = 5.0
+SAMPLING_TIMEOUT_S = 30.0
 
 _DRAFTED = "vllm:spec_decode_num_draft_tokens_total"
 _ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
@@ -77,6 +80,24 @@ def described(counters: DraftCounters | None) -> str:
     return f"on, {drafted}, {length:.2f} tokens a verification"
 
 
+def not_on(wanted: str) -> str:
+    """Say that speculation was asked for in vain."""
+    return (
+        f"speculation ({wanted}) was asked for and is off at this server: start it with "
+        f"`k2think vllm up MODEL --speculative {wanted}`, or with --speculative-config"
+    )
+
+
+def sampling_facts(sampling: Sampling | None) -> dict[str, str]:
+    """Return what `probe` tells of a look at sampled tokens; None = the engine gave no log-probabilities."""
+    if sampling is None:
+        return {"sampling": "not checked: the engine gave no log-probabilities"}
+    if not sampling.wrong:
+        return {"sampling": f"as the model would ({sampling})"}
+    advice = "use temperature 0, turn speculation off, or take another version or device"
+    return {"sampling": "wrong", WARNING: f"under speculation this engine samples wrongly: {sampling}; {advice}"}
+
+
 class VllmBackend(OpenAIBackend):
     """Completions from a vLLM server. See `Backend` for the contract."""
 
@@ -118,12 +139,21 @@ class VllmBackend(OpenAIBackend):
             facts["speculation"] = "not known: /metrics cannot be read"
             return facts
         facts["speculation"] = described(counters)
-        if counters is None and self._settings.speculative is not None:
-            facts[WARNING] = (
-                f"speculation ({self._settings.speculative}) was asked for and is off at this server: start it with "
-                f"`k2think vllm up MODEL --speculative {self._settings.speculative}`, or with --speculative-config"
-            )
+        wanted = self._settings.speculative
+        if counters is None and wanted is not None:
+            facts[WARNING] = not_on(wanted)
+        elif counters is not None:
+            facts |= await self._sampling_facts(facts["model"])
         return facts
+
+    async def _sampling_facts(self, model: str) -> dict[str, str]:
+        """Look at a few sampled tokens. Raises BackendError."""
+        url = self._url / "chat" / "completions"
+        answer = await self.get_text(url, body=sampling_body(model), timeout_s=SAMPLING_TIMEOUT_S)
+        try:
+            return sampling_facts(judged_reply(json.loads(answer)))
+        except ValueError:
+            return sampling_facts(None)
 
     async def aclose(self) -> None:
         """Close connections; running streams end with StreamBroken."""
