@@ -40,6 +40,8 @@ class CallTrace(Mutable):
     """Seconds from the call to its end."""
     retries: int = 0
     """Calls refused before their first token (429, 503, connect) that were tried again inside this attempt."""
+    limit_wait_s: float | None = None
+    """Seconds that the call waited for its backend's limits, before it began and not in its duration; None = it has none."""
     engine_queue_s: float | None = None
     """Seconds in the engine's queue, as told by it."""
     engine_prompt_s: float | None = None

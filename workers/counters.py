@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ..schemas.backend_settings import BackendSettings
 from ..schemas.jobs import JobStatus, SolveResult
@@ -76,6 +76,19 @@ class Counters:
         )
         self._spend = counter(
             "k2think_spend_dollars", "Spend by the backends' prices (K2THINK_…__PRICE_…).", ("backend",)
+        )
+        self._limit_wait = histogram(
+            "k2think_limit_wait_seconds",
+            "Seconds that a model call waited for the limits that all workers share.",
+            ("backend",),
+            WAIT_BUCKETS_S,
+        )
+        self._throttled = counter("k2think_rate_refusals", "Calls that a backend refused with 429.", ("backend",))
+        self._streams_allowed = Gauge(
+            "k2think_streams_allowed",
+            "Streams in flight that the limits allow all workers together; absent = any number.",
+            ("backend",),
+            registry=self.registry,
         )
         self._screenings = counter("k2think_screenings", "Screenings by kind and verdict.", ("kind", "verdict"))
         self._refusals = counter("k2think_refusals", "Jobs refused by the safety agent.")
@@ -169,6 +182,8 @@ class Counters:
         self._calls.labels(agent, backend, outcome).inc()
         if record.time_to_first_token_s is not None:
             self._first_token.labels(backend).observe(record.time_to_first_token_s)
+        if record.limit_wait_s is not None:
+            self._limit_wait.labels(backend).observe(record.limit_wait_s)
         usage = record.usage
         for kind, count in (
             ("prompt", usage.prompt),
@@ -178,6 +193,15 @@ class Counters:
             self._tokens.labels(agent, backend, kind).inc(count)
         dollars = usage.prompt * settings.price_prompt + usage.completion * settings.price_completion
         self._spend.labels(backend).inc(dollars / TOKENS_PER_PRICE)
+
+    def throttled(self, backend: str) -> None:
+        """A backend refused a call with 429."""
+        self._throttled.labels(backend).inc()
+
+    def streams_allowed(self, backend: str, streams: int | None) -> None:
+        """So many streams of a backend may be in flight; None = any number."""
+        if streams is not None:
+            self._streams_allowed.labels(backend).set(streams)
 
     def lost(self, *, dead: bool) -> None:
         """A lease ran out; `dead`: for the last time allowed."""

@@ -193,6 +193,7 @@ ATTEMPT = AttemptTrace(
         time_to_first_token_s=0.125,
         duration_s=0.5,
         retries=1,
+        limit_wait_s=0.25,
         engine_queue_s=0.0625,
         engine_prompt_s=0.03125,
         engine_completion_s=0.25,
