@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from .speculation import PATTERN
 
 BUNDLED_MODEL = "k2think-mini"
+BUNDLED_TEMPLATES = "mini"
 CEREBRAS_URL = "https://api.cerebras.ai"
 BackendName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 """Name of a backend of the pool, or of a class of them."""
@@ -86,6 +87,8 @@ class BackendSettings(BaseModel):
     """Further arguments of vllm_engine's engine, as JSON (vLLM's AsyncEngineArgs)."""
     speculative_tokens: int = Field(default=0, ge=0, le=16)
     """Embedded engine: prompt-lookup tokens per step; 0 = off (it costs on small models and many streams)."""
+    speculative_streams_max: int = Field(default=1, ge=0)
+    """Embedded engine: streams above which new requests are not speculated. 0 = all are, and the model is loaded once, not twice."""
     threads: int = Field(default=0, ge=0)
     """Embedded engine: inference threads; 0 = half of the cores, at least one."""
     classes: tuple[BackendName, ...] = ()
@@ -119,6 +122,13 @@ class BackendSettings(BaseModel):
         """Whether calls are to wait for limits that all workers share."""
         known = (self.requests_per_minute, self.tokens_per_minute, self.streams_max)
         return self.adapts or any(limit is not None for limit in known)
+
+    @property
+    def template_set(self) -> str | None:
+        """The prompt template set as far as the settings tell; None = the model folder's own."""
+        if self.templates is not None or self.backend != BackendKind.openvino:
+            return self.templates or "default"
+        return BUNDLED_TEMPLATES if self.model in (None, BUNDLED_MODEL) else None
 
     @model_validator(mode="after")
     def _rest_grows(self) -> Self:

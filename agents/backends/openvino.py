@@ -18,7 +18,8 @@ from typing import Any, cast
 from ...schemas.backend_settings import BUNDLED_MODEL, BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, Finish, StreamItem
 from ...schemas.errors import BackendError, ConfigurationError, Stalled, StreamBroken
-from .openvino_engine import Engine, EngineSettings, Generation
+from .openvino_engine import Engine
+from .openvino_generation import EngineSettings, Generation
 
 MODELS_DIR = Path(__file__).parents[2] / "models"
 BUNDLED_TEMPLATES = "mini"
@@ -47,6 +48,7 @@ class OpenVINOBackend:
             model=self.model,
             threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // 2),
             speculative_tokens=settings.speculative_tokens,
+            speculative_streams_max=settings.speculative_streams_max,
             context_tokens=_context_tokens(config, settings),
             max_tokens=settings.max_tokens,
         )

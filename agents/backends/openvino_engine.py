@@ -1,7 +1,7 @@
-"""The embedded engine: one thread owns an openvino-genai continuous-batching pipeline and steps it.
+"""The embedded engine: one thread owns openvino-genai's continuous-batching pipelines and steps them.
 
-Everything that touches the pipeline or its tokenizer happens on that thread; the event loop talks to it through a queue and
-hears from it through `call_soon_threadsafe`, once a step. A step that raises leaves the pipeline unusable (it stays in its
+Everything that touches a pipeline or its tokenizer happens on that thread; the event loop talks to it through a queue and
+hears from it through `call_soon_threadsafe`, once a step. A step that raises leaves its pipeline unusable (it stays in its
 scheduling phase), so the engine then ends, with an error for every request in it, and a new one must be made.
 """
 
@@ -13,67 +13,18 @@ import re
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ...schemas.completion import CompletionRequest, Delta, Finish, FinishReason, StreamItem, TokenUsage
+from ...schemas.completion import Delta, Finish, FinishReason, StreamItem, TokenUsage
 from ...schemas.errors import BackendError, BadRequest, ConfigurationError, ContextTooLong, StreamBroken
 from .detokenise import Detokeniser
-from .openvino_codec import Codec
+from .openvino_generation import EngineSettings, Generation
+from .openvino_pipelines import Pipelines
 from .stops import StopScanner
 
-BATCH_TOKENS_MAX = 512
-"""Tokens in one step, prompts included: longer prompts are taken in pieces so that running streams go on."""
-NGRAM_TOKENS_MAX = 3
-"""Longest match that prompt lookup looks for."""
 JOIN_TIMEOUT_S = 10.0
 DELIVERY_S = 0.01
 """Seconds that deltas may wait to be handed over together: waking the event loop for each costs more than the token."""
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """What an engine is made of."""
-
-    folder: Path
-    """OpenVINO GenAI model folder."""
-    model: str
-    """Name to report."""
-    threads: int
-    """Inference threads."""
-    speculative_tokens: int
-    """Prompt-lookup tokens per step; 0 = off."""
-    context_tokens: int
-    """Prompt and completion tokens at most."""
-    max_tokens: int
-    """Completion tokens at most."""
-
-
-@dataclass(eq=False)
-class Generation:
-    """One request inside the engine."""
-
-    request: CompletionRequest
-    loop: asyncio.AbstractEventLoop
-    items: "asyncio.Queue[StreamItem | BackendError]" = field(default_factory=lambda: asyncio.Queue())
-    """What the consumer reads: deltas, then a Finish or an error."""
-    handle: Any = None
-    """The pipeline's handle; None = not added yet."""
-    detokeniser: Detokeniser = field(default_factory=Detokeniser)
-    stops: StopScanner = field(default_factory=lambda: StopScanner(()))
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    submitted_at: float = field(default_factory=time.monotonic)
-    added_at: float = 0.0
-    first_token_at: float = 0.0
-    cancelled: bool = False
-    schema: str = ""
-    """The JSON schema as text; empty = free text."""
-    urgent: bool = True
-    """Whether the next delta is handed over at once: the first one is."""
-    engine_reason: Any = None
-    """The pipeline's finish reason so far."""
 
 
 class Engine:
@@ -141,8 +92,7 @@ class Engine:
         try:
             while not self._closing:
                 self._take_commands()
-                if self._pipeline.has_non_finished_requests():
-                    self._pipeline.step()
+                self._pipelines.step()
                 self._collect()
         except Exception as exc:
             failure = self._broken(exc)
@@ -151,43 +101,35 @@ class Engine:
             self._release()
 
     def _load(self) -> None:
-        import openvino_genai as genai
-
-        self._genai = genai
-        folder = str(self.settings.folder)
-        self._codec = Codec(genai.Tokenizer(folder))
-        scheduler = genai.SchedulerConfig()
-        scheduler.max_num_batched_tokens = BATCH_TOKENS_MAX
-        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": self.settings.threads}
-        if self.settings.speculative_tokens:
-            properties["prompt_lookup"] = True
-        self._pipeline = genai.ContinuousBatchingPipeline(folder, self._codec.tokenizer, scheduler, "CPU", **properties)
-        self._base = self._pipeline.get_config()
-        self._next_id = 0
+        self._pipelines = Pipelines(self.settings)
+        self._codec = self._pipelines.codec
         self._delivered_at = 0.0
 
     def _take_commands(self) -> None:
-        idle = not self._active and not self._pipeline.has_non_finished_requests()
+        arrived: list[Generation] = []
+        wait = not self._active and not self._pipelines.busy
         while True:
             try:
-                generation = self._commands.get(block=idle)
+                generation = self._commands.get(block=wait)
             except queue.Empty:
                 break
             if generation is None:
-                return
-            idle = False
-            if generation.cancelled:
-                continue
+                break
+            wait = False
+            if not generation.cancelled:
+                arrived.append(generation)
+        for generation in [one for one in self._active if one.cancelled]:
+            self._drop(generation)
+        # Those that came together are a load together.
+        self._pipelines.heed(len(self._active) + len(arrived))
+        for generation in arrived:
             try:
                 self._add(generation)
             except BackendError as exc:
                 self._outbox.append((generation, exc))
             except Exception as exc:
-                self._outbox.append(
-                    (generation, BadRequest(f"the embedded engine refuses the request: {_one_line(exc)}"))
-                )
-        for generation in [one for one in self._active if one.cancelled]:
-            self._drop(generation)
+                said = f"the embedded engine refuses the request: {_one_line(exc)}"
+                self._outbox.append((generation, BadRequest(said)))
 
     def _add(self, generation: Generation) -> None:
         request = generation.request
@@ -206,41 +148,20 @@ class Engine:
         generation.stops = StopScanner(request.stop)
         generation.added_at = time.monotonic()
         limit = min(request.max_tokens or self.settings.max_tokens, self.settings.max_tokens, room)
-        generation.handle = self._pipeline.add_request(self._next_id, tensor, self._config(generation, limit))
-        self._next_id += 1
+        self._pipelines.add(generation, tensor, limit)
         self._active.append(generation)
-
-    def _config(self, generation: Generation, max_tokens: int) -> Any:
-        request = generation.request
-        config = self._genai.GenerationConfig()
-        config.eos_token_id = self._base.eos_token_id
-        config.stop_token_ids = self._base.stop_token_ids
-        config.max_new_tokens = max_tokens
-        config.do_sample = request.temperature > 0
-        if config.do_sample:
-            config.temperature = request.temperature
-            config.top_p = request.top_p
-            config.rng_seed = (time.monotonic_ns() if request.seed is None else request.seed) % 2**31
-        if generation.schema:
-            structure = self._genai.StructuredOutputConfig()
-            structure.json_schema = generation.schema
-            config.structured_output_config = structure
-        if self.settings.speculative_tokens:
-            config.num_assistant_tokens = self.settings.speculative_tokens
-            config.max_ngram_size = NGRAM_TOKENS_MAX
-        config.validate()
-        return config
 
     def _collect(self) -> None:
         grown: list[tuple[Generation, str]] = []
         ended: list[Generation] = []
         for generation in self._active:
-            text = ""
+            text, before = "", generation.completion_tokens
             while generation.handle.can_read():
                 for output in generation.handle.read().values():
                     text += self._read(generation, output)
+            generation.verifications += 0 < before < generation.completion_tokens
             grown.append((generation, text))
-            if generation.handle.get_status() != self._genai.GenerationStatus.RUNNING:
+            if not self._pipelines.runs(generation):
                 ended.append(generation)
         windows = [window for generation, _ in grown for window in generation.detokeniser.windows()]
         texts = self._codec.decode_many(windows)
@@ -253,7 +174,9 @@ class Engine:
             if generation.stops.stopped:
                 self._finish(generation, FinishReason.stop)
             elif generation in ended:
-                self._finish(generation, self._reason(generation))
+                self._finish(
+                    generation, FinishReason.length if self._pipelines.cut_off(generation) else FinishReason.stop
+                )
         urgent = any(generation.urgent or not isinstance(item, Delta) for generation, item in self._outbox)
         if self._outbox and (urgent or time.monotonic() - self._delivered_at >= DELIVERY_S):
             self._deliver()
@@ -265,11 +188,6 @@ class Engine:
         generation.completion_tokens += len(ids)
         generation.engine_reason = output.finish_reason
         return generation.detokeniser.add(ids, self._codec.decode)
-
-    def _reason(self, generation: Generation) -> FinishReason:
-        if generation.engine_reason == self._genai.GenerationFinishReason.LENGTH:
-            return FinishReason.length
-        return FinishReason.stop
 
     def _pass_on(self, generation: Generation, text: str) -> None:
         if text:
@@ -286,12 +204,14 @@ class Engine:
             engine_queue_s=generation.added_at - generation.submitted_at,
             engine_prompt_s=first - generation.added_at,
             engine_completion_s=now - first,
+            draft_acceptance=generation.draft_acceptance,
+            accepted_length=generation.accepted_length,
         )
         self._outbox.append((generation, end))
         self._drop(generation)
 
     def _drop(self, generation: Generation) -> None:
-        if generation.handle.get_status() == self._genai.GenerationStatus.RUNNING:
+        if self._pipelines.runs(generation):
             generation.handle.cancel()
         self._active.remove(generation)
 
@@ -339,12 +259,12 @@ class Engine:
         try:
             for generation in self._active:
                 generation.handle.cancel()
-            if self._closing and self._pipeline.has_non_finished_requests():
-                self._pipeline.step()
+            if self._closing:
+                self._pipelines.step()
         except RuntimeError:
             pass
         self._active.clear()
-        del self._pipeline, self._codec
+        del self._pipelines, self._codec
 
 
 def _put(items: list[tuple[Generation, StreamItem | BackendError]]) -> None:

@@ -8,7 +8,6 @@ requests they are stepped in turn, which costs two passes over the weights: the 
 half of the streams are gone.
 """
 
-import json
 import time
 from typing import Any
 
@@ -34,8 +33,8 @@ class Pipelines:
         tokenizer = genai.Tokenizer(folder, INFERENCE_NUM_THREADS=settings.threads)
         self.codec = Codec(tokenizer)
         always = settings.speculative_tokens > 0 and settings.speculative_streams_max == 0
-        self._plain = None if always else self._made(folder, lookup=False)
-        self._lookup = self._made(folder, lookup=True) if settings.speculative_tokens else None
+        self._plain: Any = None if always else self._made(folder, lookup=False)
+        self._lookup: Any = self._made(folder, lookup=True) if settings.speculative_tokens else None
         self._speculating = self._lookup is not None
         self._base = (self._plain or self._lookup).get_config()
         self._next_id = 0
