@@ -1,11 +1,11 @@
 """Cerebras Inference: requests are made by its own SDK (cerebras-cloud-sdk) over aiohttp, replies are read as everywhere.
 
-The SDK's aiohttp transport costs half of httpx's CPU, and reading the stream ourselves half of what is left, since the
-SDK makes an object with checked types of every token (docs/backends.md has the figures). So the SDK gives what it knows
-best, address, headers, fields and errors, and what it has opened is read by `OpenAIBackend.stream` with its time-outs and
-limits. The client is made on first use, one per process and event loop, without the SDK's blocking warm-up request,
-without its retries (they are `call_model`'s) and without proxies, redirects or cookies. `max_completion_tokens` is what
-the quota reserves up front, so it is always sent.
+The SDK's aiohttp transport costs about half of httpx's CPU. It gives what it knows best, address, headers, fields and errors;
+what it has opened is read by `OpenAIBackend.stream`, with its time-outs, its limits and its lumps, which the SDK's own
+reading does not have and which costs less than checking the types of every token (docs/backends.md has the figures). The
+client is made on first use, one per process and event loop, without the SDK's blocking warm-up request, without its
+retries (they are `call_model`'s) and without proxies, redirects or cookies. `max_completion_tokens` is what the quota
+reserves up front, so it is always sent.
 """
 
 import asyncio
