@@ -246,6 +246,7 @@ def _add(
 
 
 async def _probe(users: str, settings: BackendSettings, name: str, everything: Settings) -> Check:
+    from ..agents.backends.base import WARNING
     from ..agents.backends.registry import create_backend
 
     kind = settings.backend
@@ -264,8 +265,10 @@ async def _probe(users: str, settings: BackendSettings, name: str, everything: S
     except TimeoutError:
         detail = f"{what}: no answer within {PROBE_TIMEOUT_S:g} s"
         return Check(name=users, state=State.bad, detail=detail, fix="is the server up, and not overloaded?")
-    found = ", ".join(f"{key} {value}" for key, value in facts.items())
-    return Check(name=users, state=State.ok, detail=f"{what}: {found}", facts=facts)
+    warning = facts.get(WARNING)
+    found = ", ".join(f"{key} {value}" for key, value in facts.items() if key != WARNING)
+    state = State.ok if warning is None else State.warning
+    return Check(name=users, state=state, detail=f"{what}: {found}", fix=warning, facts=facts)
 
 
 def _backend_fix(exc: K2ThinkError, users: str) -> str:

@@ -48,12 +48,10 @@ def vllm_up(
 ) -> None:
     """Start a vLLM server, wait until it is ready, print the settings that use it, keep it alive until Ctrl-C.
 
-    The flags are those that the installed version understands: prefix caching, speculation,
-    and figures of time and acceptance with each reply.
-
-    A server that dies is started again with back-off; its processes end with this command.
-
+    It gets the flags that the installed version understands, for prefix caching, speculation and figures with each reply.
     Whether speculation is on, and samples as the model would, is asked of the server itself.
+
+    A server that dies is started again with back-off. All its processes end with this command.
 
     Examples:
 

@@ -17,12 +17,12 @@ from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import BackendError
 from .base import WARNING
 from .openai import OpenAIBackend
-from .vllm_sampling import Sampling, judged_reply, sampling_body
+from .vllm_sampling import CALLS, Place, judged, places_of, sampling_body
 from .wire import NOT_TOLD, Drafting
 
 VLLM_URL = "http://127.0.0.1:8000/v1"
 REFRESH_S = 5.0
-SAMPLING_TIMEOUT_S = 30.0
+SAMPLING_TIMEOUT_S = 20.0
 
 _DRAFTED = "vllm:spec_decode_num_draft_tokens_total"
 _ACCEPTED = "vllm:spec_decode_num_accepted_tokens_total"
@@ -88,10 +88,11 @@ def not_on(wanted: str) -> str:
     )
 
 
-def sampling_facts(sampling: Sampling | None) -> dict[str, str]:
-    """Return what `probe` tells of a look at sampled tokens; None = the engine gave no log-probabilities."""
-    if sampling is None:
+def sampling_facts(places: list[Place]) -> dict[str, str]:
+    """Return what `probe` tells of sampled tokens."""
+    if not places:
         return {"sampling": "not checked: the engine gave no log-probabilities"}
+    sampling = judged(places)
     if not sampling.wrong:
         return {"sampling": f"as the model would ({sampling})"}
     advice = "use temperature 0, turn speculation off, or take another version or device"
@@ -147,13 +148,16 @@ class VllmBackend(OpenAIBackend):
         return facts
 
     async def _sampling_facts(self, model: str) -> dict[str, str]:
-        """Look at a few sampled tokens. Raises BackendError."""
-        url = self._url / "chat" / "completions"
-        answer = await self.get_text(url, body=sampling_body(model), timeout_s=SAMPLING_TIMEOUT_S)
+        """Look at a few sampled tokens."""
+        url, body = self._url / "chat" / "completions", sampling_body(model)
         try:
-            return sampling_facts(judged_reply(json.loads(answer)))
-        except ValueError:
-            return sampling_facts(None)
+            answers = await asyncio.gather(
+                *(self.get_text(url, body=body, timeout_s=SAMPLING_TIMEOUT_S) for _ in range(CALLS))
+            )
+            places = [place for answer in answers for place in places_of(json.loads(answer))]
+        except (BackendError, ValueError) as exc:
+            return {"sampling": f"not checked ({exc})"}
+        return sampling_facts(places)
 
     async def aclose(self) -> None:
         """Close connections; running streams end with StreamBroken."""

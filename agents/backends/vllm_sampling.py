@@ -14,7 +14,8 @@ from typing import Any
 PROMPT = "What is 347 + 58? Think first."
 TOP = 5
 """Most probable tokens that are looked at in each place."""
-COMPLETIONS, TOKENS_EACH = 4, 64
+CALLS, TOKENS_EACH = 4, 64
+"""How much is looked at: a few completions, since a small model may end one after ten tokens."""
 DEVIATIONS_MAX = 5.0
 """Standard deviations above what the model expects from which the sampling counts as wrong: by chance less than once in a
 million checks."""
@@ -62,7 +63,6 @@ def sampling_body(model: str) -> dict[str, Any]:
     return {
         "model": model,
         "messages": [{"role": "user", "content": PROMPT}],
-        "n": COMPLETIONS,
         "max_tokens": TOKENS_EACH,
         "temperature": 1.0,
         "top_p": 1.0,
@@ -71,14 +71,13 @@ def sampling_body(model: str) -> dict[str, Any]:
     }
 
 
-def judged_reply(reply: Any) -> Sampling | None:
-    """Judge the reply to `sampling_body`; None = it has no log-probabilities."""
+def places_of(reply: Any) -> list[Place]:
+    """Return the tokens of a reply to `sampling_body`; none where it has no log-probabilities."""
     try:
-        places = [
+        return [
             (float(token["logprob"]), [float(other["logprob"]) for other in token["top_logprobs"]])
             for choice in reply["choices"]
             for token in choice["logprobs"]["content"]
         ]
     except (KeyError, TypeError, ValueError):
-        return None
-    return judged(places) if places else None
+        return []

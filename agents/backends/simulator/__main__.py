@@ -6,6 +6,7 @@ import signal
 import sys
 
 from .engine import SimulatedEngine
+from .rates import RateHeaders, Refill, ServerRates
 from .replies import ReasoningField
 from .responders import SolvingResponder
 from .server import SimulatedServer
@@ -39,6 +40,24 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--draft-acceptance", type=float, help="share of speculated tokens accepted; default: no speculation"
     )
     parser.add_argument("--context", type=int, help="context length in tokens; default: no limit")
+    parser.add_argument("--requests-per-minute", type=int, help="quota, refused above with 429; default: none")
+    parser.add_argument(
+        "--tokens-per-minute",
+        type=int,
+        help="quota of prompts and completions; max_completion_tokens is taken up front and what was not used put back",
+    )
+    parser.add_argument(
+        "--refill",
+        choices=[refill.value for refill in Refill],
+        default=Refill.continuous.value,
+        help="how quotas come back: as a token bucket that fills all the time (Cerebras), or a minute after their use",
+    )
+    parser.add_argument(
+        "--rate-headers",
+        choices=[style.value for style in RateHeaders],
+        default=RateHeaders.cerebras.value,
+        help="form of the x-ratelimit-… headers that tell of the quotas",
+    )
     parser.add_argument("--api-key", help="bearer key to require; default: none")
     return parser.parse_args(arguments)
 
@@ -59,6 +78,13 @@ async def serve(options: argparse.Namespace) -> None:
         reasoning_tokens=options.reasoning_tokens,
         reasoning_field=ReasoningField(options.reasoning_field),
     )
+    limited = options.requests_per_minute is not None or options.tokens_per_minute is not None
+    rates = ServerRates(
+        requests_per_minute=options.requests_per_minute,
+        tokens_per_minute=options.tokens_per_minute,
+        refill=Refill(options.refill),
+        headers=RateHeaders(options.rate_headers),
+    )
     stopped = asyncio.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, stopped.set)
@@ -68,6 +94,7 @@ async def serve(options: argparse.Namespace) -> None:
         models=(options.model,),
         api_key=options.api_key,
         context_tokens=options.context,
+        rates=rates if limited else None,
         host=options.host,
         port=options.port,
     ) as server:

@@ -18,19 +18,22 @@ class SimulatedEngine:
         draft_acceptance: float | None = None,
         per_request_acceptance: bool = False,
         chunk_tokens: int = 1,
+        samples_wrongly: bool = False,
     ) -> None:
         """Set the pace.
 
         `slots`: requests that decode at once, the others wait. `token_s`: seconds per token of one request. `prefill_s`:
         seconds before the first token. `draft_acceptance`: share of drafted tokens accepted (one is drafted per token
         sent); None = no speculation. `per_request_acceptance`: also report it in each reply, as vLLM can. `chunk_tokens`:
-        tokens in one chunk of a stream, as vLLM's `--stream-interval`.
+        tokens in one chunk of a stream, as vLLM's `--stream-interval`. `samples_wrongly`: by its own log-probabilities, every
+        token is one that the model rules out.
         """
         self.token_s = token_s
         self.prefill_s = prefill_s
         self.draft_acceptance = draft_acceptance
         self.per_request_acceptance = per_request_acceptance
         self.chunk_tokens = chunk_tokens
+        self.samples_wrongly = samples_wrongly
         self.tokens_sent = 0
         """Tokens of all requests."""
         self.running = 0
@@ -50,6 +53,11 @@ class SimulatedEngine:
                 yield time.monotonic() - asked
             finally:
                 self.running -= 1
+
+    def drafting(self) -> dict[str, float]:
+        """Return what vLLM tells of one call's drafts."""
+        share = self.draft_acceptance or 0.0
+        return {"draft_acceptance_rate": share, "mean_acceptance_length": 1 + share}
 
     def metrics(self) -> str:
         """Return the counters as vLLM exports them."""

@@ -8,16 +8,17 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 from aiohttp import web
 
 from .engine import SimulatedEngine
+from .rates import Admission, Refusal, ServerRates
 from .replies import BadChatRequest, ChatRequest, FaultKind, Reply, Responder, read_request
 from .responders import detect_role
-from .wire import DONE, KEEPALIVE, Chunks, Plan, error_body, grouped, plain_body, plan_reply
+from .wire import DONE, KEEPALIVE, Chunks, Plan, error_body, grouped, logprobs_of, plain_body, plan_reply
 
 SHUTDOWN_S = 1.0
 STALL_S = 86_400.0
@@ -28,6 +29,8 @@ RATE_HEADERS = {
     "x-ratelimit-remaining-tokens-minute": "59000",
     "x-ratelimit-reset-tokens-minute": "11.5",
 }
+COMPLETION_TOKENS_MAX = 4_096
+"""Taken of a quota for a call that names no limit of its completion."""
 _ENDLESS_BYTES = 65_536
 
 
@@ -57,6 +60,10 @@ class CallRecord:
     prompt_tokens: int
     sent_tokens: int = 0
     """Tokens written to the connection, reasoning included."""
+    rate_headers: dict[str, str] = field(default_factory=lambda: dict(RATE_HEADERS))
+    """Of its answer."""
+    admission: Admission | None = None
+    """What it took of the quotas; None = there are none."""
     outcome: CallOutcome = CallOutcome.open
     closed_at: float | None = None
     """Monotonic seconds at the end; None = still open."""
@@ -73,6 +80,7 @@ class SimulatedServer:
         models: tuple[str, ...] = ("simulated",),
         api_key: str | None = None,
         context_tokens: int | None = None,
+        rates: ServerRates | None = None,
         role_of: Callable[[ChatRequest], str] = detect_role,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -80,7 +88,7 @@ class SimulatedServer:
         """Prepare a server; `async with`, or `start` and `stop`, runs it.
 
         `api_key`: required as bearer key; None = none. `context_tokens`: prompt and max_tokens above it are refused; None =
-        no limit. `role_of`: which agent asked, for the ledger. `port` 0 = a free one.
+        no limit. `rates`: quotas per minute; None = none, and headers that say always the same. `role_of`: which agent asked, for the ledger. `port` 0 = a free one.
         """
         self.calls: list[CallRecord] = []
         """Every call that was understood, in order of arrival."""
@@ -91,6 +99,7 @@ class SimulatedServer:
         self._models = models
         self._api_key = api_key
         self._context_tokens = context_tokens
+        self._rates = rates
         self._role_of = role_of
         self._address = (host, port)
         self._runner: web.AppRunner | None = None
@@ -189,6 +198,16 @@ class SimulatedServer:
             body = error_body(text, kind="BadRequestError", code="context_length_exceeded")
             self._close(record, CallOutcome.refused)
             return web.json_response(body, status=400)
+        if self._rates is not None:
+            wish = chat.max_tokens or COMPLETION_TOKENS_MAX
+            taken = self._rates.admit(prompt_tokens=record.prompt_tokens, completion_max=wish)
+            record.rate_headers = taken.headers
+            if isinstance(taken, Refusal):
+                self._close(record, CallOutcome.refused)
+                body = error_body("Too many requests.", kind="too_many_requests_error", code=taken.code)
+                headers = {**taken.headers, "Retry-After": str(taken.retry_after_s)}
+                return web.json_response(body, status=429, headers=headers)
+            record.admission = taken
         try:
             return await self._answer(request, record, self._responder(chat))
         except (asyncio.CancelledError, ConnectionError):
@@ -200,7 +219,9 @@ class SimulatedServer:
         if fault is not None and fault.kind is FaultKind.status:
             self._close(record, CallOutcome.refused)
             body = error_body(fault.message, kind="simulated", code=fault.code)
-            return web.json_response(body, status=fault.status, headers={**RATE_HEADERS, **(fault.headers or {})})
+            return web.json_response(
+                body, status=fault.status, headers={**record.rate_headers, **(fault.headers or {})}
+            )
         if fault is not None and fault.kind is FaultKind.html:
             self._close(record, CallOutcome.faulted)
             return web.Response(text="<!DOCTYPE html><html><body>Welcome</body></html>", content_type="text/html")
@@ -215,14 +236,19 @@ class SimulatedServer:
             record.sent_tokens = len(plan.pieces)
             self.engine.tokens_sent += len(plan.pieces)
             facts = self._facts(record, reply, plan, queued_s)
-            body = plain_body(call_id=_call_id(), model=record.request.model, reply=reply, plan=plan, facts=facts)
+            wanted = record.request.body.get("logprobs")
+            logprobs = logprobs_of(plan, wrong=self.engine.samples_wrongly) if wanted else None
+            body = plain_body(
+                call_id=_call_id(), model=record.request.model, reply=reply, plan=plan, facts=facts, logprobs=logprobs
+            )
             self._close(record, CallOutcome.completed)
-            return web.json_response(body, headers=RATE_HEADERS)
+            return web.json_response(body, headers=record.rate_headers)
 
     async def _stream(
         self, request: web.Request, record: CallRecord, reply: Reply, plan: Plan, queued_s: float
     ) -> web.StreamResponse:
-        headers = {**RATE_HEADERS, "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+        headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+        headers |= record.rate_headers
         response = web.StreamResponse(headers=headers)
         await response.prepare(request)
         chunks = Chunks(call_id=_call_id(), model=record.request.model, reply=reply)
@@ -304,6 +330,8 @@ class SimulatedServer:
     def _close(self, record: CallRecord, outcome: CallOutcome) -> None:
         if record.outcome is CallOutcome.open:
             record.outcome, record.closed_at = outcome, time.monotonic()
+            if record.admission is not None and self._rates is not None:
+                self._rates.settle(record.admission, used_tokens=record.prompt_tokens + record.sent_tokens)
 
     def _facts(self, record: CallRecord, reply: Reply, plan: Plan, queued_s: float) -> dict[str, Any]:
         """Return usage, Cerebras' `time_info` and vLLM's `metrics`."""
@@ -328,7 +356,7 @@ class SimulatedServer:
             if reply.cached_prompt_tokens is not None:
                 facts["usage"]["prompt_tokens_details"] = {"cached_tokens": reply.cached_prompt_tokens}
         if self.engine.per_request_acceptance:
-            facts["metrics"] = {"speculative_decoding": {"draft_acceptance_rate": self.engine.draft_acceptance}}
+            facts["metrics"] = {"speculative_decoding": self.engine.drafting()}
         return facts
 
 

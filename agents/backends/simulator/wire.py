@@ -101,7 +101,18 @@ class Chunks:
         return b"data: " + self._head + rest + b"\n\n"
 
 
-def plain_body(*, call_id: str, model: str, reply: Reply, plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+def logprobs_of(plan: Plan, *, wrong: bool) -> dict[str, Any]:
+    """Return log-probabilities as a model that is sure of itself gives them; `wrong`: it was sure of other tokens."""
+    probable = [
+        {"token": f"t{place}", "logprob": logprob} for place, logprob in enumerate((-0.1, -3.0, -4.0, -5.0, -6.0))
+    ]
+    sampled = -20.0 if wrong else -0.1
+    return {"content": [{"token": one.text, "logprob": sampled, "top_logprobs": probable} for one in plan.pieces]}
+
+
+def plain_body(
+    *, call_id: str, model: str, reply: Reply, plan: Plan, facts: dict[str, Any], logprobs: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the reply to a request that does not stream."""
     message: dict[str, Any] = {
         "role": "assistant",
@@ -120,7 +131,7 @@ def plain_body(*, call_id: str, model: str, reply: Reply, plan: Plan, facts: dic
         "created": 0,
         "model": model,
         "system_fingerprint": "sim",
-        "choices": [{"index": 0, "message": message, "finish_reason": plan.finish_reason}],
+        "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": plan.finish_reason}],
         **facts,
     }
 
