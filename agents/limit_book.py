@@ -234,16 +234,17 @@ class Book:
         missing = 0 if allowed is None else len(self.streams) + len(before) + 1 - allowed
         if missing > 0:
             due_s = max(due_s, self.hold_s * missing / (2 * max(1, len(self.streams))), POLL_MIN_S)
+        facts = vars(self._facts(terms))
         if due_s > 0:
             wait_s = max(pause_s, POLL_MIN_S, min(due_s, POLL_MAX_S * (1 + len(before))))
             self.line[process] = Place(since, now + wait_s, float(tokens))
-            return self._answer(terms, granted=False, at=now, wait_s=wait_s, due_s=due_s, pause_s=pause_s)
+            return Answer(**facts, at=now, wait_s=wait_s, due_s=due_s, pause_s=pause_s)
         self.line.pop(process, None)
         self.streams[id] = now + STREAM_TTL_S
         self.requests.level -= 1
         self.tokens.level -= tokens
-        return self._answer(
-            terms,
+        return Answer(
+            **facts,
             granted=True,
             at=now,
             busy=allowed is not None and len(self.streams) >= BUSY_SHARE * allowed,
@@ -275,7 +276,7 @@ class Book:
         self.pause_until = max(self.pause_until, now + outcome.spent_s)
         if outcome.granted.at > self.cut_at:
             self._adapt(now, terms, outcome)
-        return self._answer(terms)
+        return self._facts(terms)
 
     def renew(self, now: float, terms: Terms, *, process: str, ids: list[str]) -> Facts:
         """These streams of a process are still in flight."""
@@ -283,7 +284,7 @@ class Book:
         self.peers[process] = now
         for id in ids:
             self.streams[id] = now + STREAM_TTL_S
-        return self._answer(terms)
+        return self._facts(terms)
 
     def leave(self, process: str) -> None:
         """Nobody of this process waits any more."""
@@ -362,13 +363,12 @@ class Book:
         found = int(self.allowed) if terms.adaptive else None
         return found if terms.streams is None else min(terms.streams, found or terms.streams)
 
-    def _answer(self, terms: Terms, **more: object) -> Answer:
-        return Answer(
+    def _facts(self, terms: Terms) -> Facts:
+        return Facts(
             requests=_lesser(terms.requests, self.requests.limit),
             tokens=_lesser(terms.tokens, self.tokens.limit),
             streams=self._allowed(terms),
             peers=max(1, len(self.peers)),
-            **more,  # pyright: ignore[reportArgumentType]
         )
 
 
