@@ -3,30 +3,30 @@
 The model is the bundled k2think-mini or any OpenVINO GenAI folder with its own chat template. Streams share one engine, which
 batches them step by step. Seeds are per request; the same seed gives the same text as long as the engine's arithmetic does
 not depend on what else is in the batch, which floating point does not promise. Prompt lookup (`speculative_tokens`) keeps the
-distribution; the engine does not tell how much of it was accepted, so `draft_acceptance` stays None.
+distribution, and is used only while few streams run (`speculative_streams_max`).
 """
 
 import asyncio
 import importlib.metadata
 import importlib.util
-import json
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, cast
 
 from ...schemas.backend_settings import BUNDLED_MODEL, BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, Finish, StreamItem
 from ...schemas.errors import BackendError, ConfigurationError, Stalled, StreamBroken
 from .openvino_engine import Engine
+from .openvino_folder import MODELS_DIR, context_tokens, model_config, own_templates
 from .openvino_generation import EngineSettings, Generation
 
-MODELS_DIR = Path(__file__).parents[2] / "models"
-BUNDLED_TEMPLATES = "mini"
 CONTEXT_TOKENS_DEFAULT = 4096
 """Context of a model whose config.json does not tell."""
 
-_FILES = ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detokenizer.xml", "config.json")
+_WHAT_TO_DO = (
+    "K2THINK_<ROLE>__MODEL must be k2think-mini, a name that `k2think models list` shows, or an OpenVINO GenAI model folder "
+    "(`k2think models pull` and `convert` make them)"
+)
 
 
 class OpenVINOBackend:
@@ -38,18 +38,23 @@ class OpenVINOBackend:
             raise ConfigurationError(f"backend {name!r} needs openvino-genai: pip install 'k2think[embedded]'")
         bundled = settings.model in (None, BUNDLED_MODEL)
         self._folder = MODELS_DIR / BUNDLED_MODEL if bundled else Path(settings.model or "").expanduser()
-        config = _model_config(self._folder, name=name)
+        try:
+            config = model_config(self._folder)
+            own = own_templates(self._folder)
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"backend {name!r}: {exc}; {_WHAT_TO_DO}") from exc
         self.name = name
         self.model = BUNDLED_MODEL if bundled else self._folder.resolve().name
-        self.templates = settings.templates or _own_templates(self._folder) or (BUNDLED_TEMPLATES if bundled else None)
+        self.templates = settings.template_set or own
         self._settings = settings
+        known = context_tokens(config) or CONTEXT_TOKENS_DEFAULT
         self._engine_settings = EngineSettings(
             folder=self._folder,
             model=self.model,
             threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // 2),
             speculative_tokens=settings.speculative_tokens,
             speculative_streams_max=settings.speculative_streams_max,
-            context_tokens=_context_tokens(config, settings),
+            context_tokens=min(known, settings.context_tokens or known),
             max_tokens=settings.max_tokens,
         )
         self._refused_schemas: set[str] = set()
@@ -85,13 +90,14 @@ class OpenVINOBackend:
         """Load the model; return facts about the engine. Raises BackendError or ConfigurationError."""
         await self._loaded()
         made_of = self._engine_settings
-        lookup = made_of.speculative_tokens
+        lookup, most = made_of.speculative_tokens, made_of.speculative_streams_max
+        while_few = f" while at most {most} streams run" if most else ""
         return {
             "model": self.model,
             "folder": str(self._folder),
             "context": f"{made_of.context_tokens:,} tokens",
             "threads": str(made_of.threads),
-            "speculation": f"prompt lookup, {lookup} tokens a step" if lookup else "off",
+            "speculation": f"prompt lookup, {lookup} tokens a step{while_few}" if lookup else "off",
             "engine": f"openvino-genai {importlib.metadata.version('openvino-genai')}",
         }
 
@@ -121,41 +127,3 @@ class OpenVINOBackend:
                 return await generation.items.get()
         except TimeoutError as exc:
             raise Stalled(f"backend {self.name!r} (embedded {self.model}): silent for {limit_s:g} s {waited}") from exc
-
-
-def _model_config(folder: Path, *, name: str) -> dict[str, Any]:
-    what = "K2THINK_<ROLE>__MODEL must be k2think-mini or an OpenVINO GenAI model folder"
-    if not folder.is_dir():
-        raise ConfigurationError(f"backend {name!r}: there is no model folder {folder}; {what}")
-    missing = [file for file in _FILES if not (folder / file).is_file()]
-    if missing:
-        raise ConfigurationError(
-            f"backend {name!r}: {folder} lacks {', '.join(missing)}; {what} (make one with "
-            "`optimum-cli export openvino --model MODEL --task text-generation-with-past FOLDER`)"
-        )
-    return _read_json(folder / "config.json", name=name)
-
-
-def _read_json(path: Path, *, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise ConfigurationError(f"backend {name!r}: {path} cannot be read ({exc})") from exc
-    if not isinstance(value, dict):
-        raise ConfigurationError(f"backend {name!r}: {path} is no JSON object")
-    return cast(dict[str, Any], value)
-
-
-def _own_templates(folder: Path) -> str | None:
-    """Return the prompt template set that a model folder names for itself in k2think.json; None = none."""
-    path = folder / "k2think.json"
-    templates = _read_json(path, name="openvino").get("templates") if path.is_file() else None
-    return templates if isinstance(templates, str) and templates else None
-
-
-def _context_tokens(config: dict[str, Any], settings: BackendSettings) -> int:
-    text = config.get("text_config")
-    fields = cast(dict[str, Any], text) if isinstance(text, dict) else config
-    found = fields.get("max_position_embeddings")
-    own = found if isinstance(found, int) and found > 0 else CONTEXT_TOKENS_DEFAULT
-    return min(own, settings.context_tokens or own)
