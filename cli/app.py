@@ -12,7 +12,9 @@ from .doctor import doctor
 from .exits import Exit, fail
 from .inspect import jobs_app, queues
 from .keys import keys_app
+from .models import models_app
 from .operate import db_app, gateway, sweeper, up, worker
+from .redis_acl import redis_app
 from .solve import solve
 from .tenants import tenants_app
 from .vllm import vllm_app
@@ -56,6 +58,8 @@ app.command()(queues)
 app.add_typer(keys_app, name="keys")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(db_app, name="db")
+app.add_typer(models_app, name="models")
+app.add_typer(redis_app, name="redis")
 app.add_typer(vllm_app, name="vllm")
 app.command()(doctor)
 

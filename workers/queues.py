@@ -1,5 +1,6 @@
 """Names of queues, tasks and channels, and the broker's URL in the forms that its clients want."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..schemas.errors import ConfigurationError
@@ -27,6 +28,9 @@ CANCEL_CHANNEL = "k2think.cancel"
 JOB_CHANNEL_PREFIX = "k2think.job."
 """Pub/sub channel per job: a doorbell that says that its events grew. Its subscribers are the clients that wait."""
 
+REQUESTS_PREFIX = "k2think:requests:"
+"""Of the keys in which a gateway counts the requests of tenants."""
+
 RUNG_NOTICE, ENDED_NOTICE = "1", "end"
 """What is published on a job's channel: something happened; the job has ended."""
 
@@ -36,12 +40,15 @@ def job_channel(job_id: str) -> str:
     return JOB_CHANNEL_PREFIX + job_id
 
 
-def role_queues(role: str, *, backend: str | None = None) -> list[str]:
-    """Return the queues that a worker of this role pulls from; a generator bound to a named backend has one more."""
+def role_queues(role: str, *, names: Sequence[str] = ()) -> list[str]:
+    """Return the queues that a worker of this role pulls from.
+
+    `names`: what a request may call the backend that its generators are bound to, that is, its name and its classes.
+    """
     if role == "all":
-        return [INTAKE, *(queue for agent in AgentKind for queue in role_queues(agent.value, backend=backend))]
-    if role == AgentKind.generator.value and backend is not None:
-        return [role, f"{role}.{backend}"]
+        return [INTAKE, *(queue for agent in AgentKind for queue in role_queues(agent.value, names=names))]
+    if role == AgentKind.generator.value:
+        return [role, *(f"{role}.{name}" for name in names)]
     return [role]
 
 
