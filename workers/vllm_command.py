@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..agents.backends.openvino_folder import own_templates
 from ..agents.backends.vllm_options import (
     CALL_ACCEPTANCE_SINCE,
     CALL_TIMES_SINCE,
     Version,
     model_place,
-    own_templates,
     own_tokenizer,
     read_version,
     speculative_config,
@@ -90,7 +90,7 @@ class VllmServer:
     def settings(self, *, context_tokens: int | None, max_tokens_default: int) -> dict[str, str]:
         """Return the variables that send the generators here. `context_tokens` as the server tells it; None = unknown."""
         found = {"BACKEND": BackendKind.vllm.value, "BASE_URL": self.url, "MODEL": self.name}
-        if (templates := own_templates(self.model)) is not None:
+        if (templates := own_templates(Path(self.model).expanduser())) is not None:
             found["TEMPLATES"] = templates
         if self.speculation is not None:
             found["SPECULATIVE"] = str(self.speculation)

@@ -4,10 +4,9 @@ The versions were looked up in the sources of vLLM 0.12 to 0.32 (`vllm/engine/ar
 `vllm/entrypoints/openai/cli_args.py`).
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ...schemas.errors import ConfigurationError
 from ...schemas.speculation import Speculation
@@ -80,13 +79,3 @@ def own_tokenizer(place: str) -> str | None:
     folder = Path(place) / "tokenizer"
     apart = (folder / "tokenizer.json").is_file() and not (Path(place) / "tokenizer.json").is_file()
     return str(folder) if apart else None
-
-
-def own_templates(place: str) -> str | None:
-    """Return the prompt template set that a model folder names for itself in k2think.json; None = none."""
-    try:
-        fields = json.loads((Path(place) / "k2think.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    templates = cast(dict[str, Any], fields).get("templates") if isinstance(fields, dict) else None
-    return templates if isinstance(templates, str) and templates else None

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 PROMPT = "What is 347 + 58? Think first."
-TOP = 5
+TOP = 4
 """Most probable tokens that are looked at in each place."""
+ASKED = TOP + 1
+"""Log-probabilities to ask for: vLLM counts the sampled token among them, however improbable it is."""
 CALLS, TOKENS_EACH = 4, 64
 """How much is looked at: a few completions, since a small model may end one after ten tokens."""
 DEVIATIONS_MAX = 5.0
 """Standard deviations above what the model expects from which the sampling counts as wrong: by chance less than once in a
 million checks."""
 Place = tuple[float, Sequence[float]]
-"""Log-probabilities, natural: of the sampled token, and of the most probable ones."""
+"""Log-probabilities, natural: of the sampled token, and of the most probable ones, the sampled one among them or not."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,7 @@ def judged(places: Sequence[Place]) -> Sampling:
     """Compare sampled tokens with the model's own probabilities; temperature and top_p must have been 1."""
     outside, expected = 0, 0.0
     for sampled, probable in places:
-        top = sorted(probable, reverse=True)[:TOP]
-        if not top:
-            continue
+        top = sorted({*probable, sampled}, reverse=True)[:TOP]
         outside += sampled < top[-1]
         expected += max(0.0, 1.0 - sum(map(math.exp, top)))
     return Sampling(len(places), outside, expected)
@@ -67,7 +67,7 @@ def sampling_body(model: str) -> dict[str, Any]:
         "temperature": 1.0,
         "top_p": 1.0,
         "logprobs": True,
-        "top_logprobs": TOP,
+        "top_logprobs": ASKED,
     }
 
 

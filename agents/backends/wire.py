@@ -146,7 +146,7 @@ class CompletionReader:
             fields = cast(dict[str, Any], vllm)
             self._keep_times(fields, "queue_time_ms", "time_to_first_token_ms", "generation_time_ms", scale=1e-3)
             if isinstance(fields.get("speculative_decoding"), dict):
-                self._drafting = _drafting(fields["speculative_decoding"])
+                self._drafting = drafting_of(fields["speculative_decoding"])
 
     def _keep_times(self, fields: dict[str, Any], queue: str, prompt: str, completion: str, *, scale: float) -> None:
         for name, field in (("queue", queue), ("prompt", prompt), ("completion", completion)):
@@ -193,7 +193,7 @@ def _detail(usage: dict[str, Any], group: str, name: str) -> Any:
     return cast(dict[str, Any], details).get(name) if isinstance(details, dict) else None
 
 
-def _drafting(fields: dict[str, Any]) -> Drafting:
+def drafting_of(fields: dict[str, Any]) -> Drafting:
     """Read vLLM's figures of one call (`--per-request-spec-decode-metrics`), which are 0 and 1 where nothing was drafted."""
     if fields.get("num_draft_tokens") == 0:
         return NOT_TOLD
