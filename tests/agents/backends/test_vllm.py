@@ -132,7 +132,7 @@ async def test_probe_looks_at_sampled_tokens_where_speculation_is_on(attach: Att
         facts = await attach(server).probe()
     assert (WARNING in facts) == wrong
     if wrong:
-        assert "20 of 20 sampled tokens were none of the 5 most probable" in facts[WARNING]
+        assert "20 of 20 sampled tokens were none of the 4 most probable" in facts[WARNING]
     else:
         assert facts["sampling"].startswith("as the model would (0 of 20 sampled tokens")
 
