@@ -1,7 +1,7 @@
 """The one protocol that every backend speaks. One conformance suite (tests/agents/backends/) runs over all of them."""
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...schemas.completion import CompletionRequest, Delta, StreamItem
 
@@ -39,4 +39,13 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Close connections; running streams end with StreamBroken."""
+        ...
+
+
+@runtime_checkable
+class OwnsEngine(Protocol):
+    """A backend whose engine takes long to load and lives in this process and its children: their end is the process's."""
+
+    async def serve(self) -> str:
+        """Load the engine; return, when it has ended by itself, why. Raises ConfigurationError for settings that cannot work."""
         ...

@@ -30,6 +30,10 @@ def create_backend(settings: BackendSettings, *, name: str, cerebras_api_key: Se
             from .vllm import VllmBackend
 
             return VllmBackend(settings, name=name)
+        case BackendKind.vllm_engine:
+            from .vllm_engine import VllmEngineBackend
+
+            return VllmEngineBackend(settings, name=name)
         case BackendKind.cerebras:
             from .cerebras import CerebrasBackend
 
