@@ -1,20 +1,16 @@
 """What an agent is given besides the message body: who asks, the backend to call, and the record to fill."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from ..schemas.backend_settings import BackendSettings
-from ..schemas.completion import CompletionRequest, Delta
+from ..schemas.completion import CompletionRequest
 from ..schemas.errors import BadRequest, ConfigurationError
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
-from .call import Completion, call_model
-
-
-def _unwatched(_request: CompletionRequest, _record: CallTrace) -> AbstractContextManager[object]:
-    return nullcontext()
+from .call import Completion
+from .routing import Route
+from .targets import AroundCall, unwatched
 
 
 @dataclass(slots=True)
@@ -27,24 +23,22 @@ class AgentContext:
     """Name of the step."""
     attempt: int
     """The fencing token."""
-    backend: Backend | None
-    """The model to call; None = none is configured (safety without a guard model)."""
-    settings: BackendSettings | None
-    """Settings of that backend; None exactly when `backend` is None."""
+    route: Route | None
+    """The backends to call; None = none is configured (safety without a guard model)."""
     record: CallTrace
     """Filled as the call goes, so that a cancelled or failed attempt leaves its trace."""
-    on_delta: Callable[[Delta], None] | None = None
-    """Told of every piece as it streams; None = nobody listens."""
-    around_call: Callable[[CompletionRequest, CallTrace], AbstractContextManager[object]] = _unwatched
+    around_call: AroundCall = unwatched
     """Makes what is entered around each model call; when it is left, the record is complete."""
 
+    @property
+    def backend(self) -> Backend | None:
+        """The agent's own backend; None = it has none."""
+        return None if self.route is None else self.route.own
+
     def bound(self) -> tuple[Backend, BackendSettings]:
-        """Return backend and settings; raise ConfigurationError when the agent has none."""
-        if self.backend is None or self.settings is None:
-            raise ConfigurationError(
-                f"the step {self.step!r} needs a model, but its agent was started without a backend"
-            )
-        return self.backend, self.settings
+        """Return the agent's own backend, which prompts are made for, and its settings; raise ConfigurationError when it has none."""
+        route = self._bound()
+        return route.own, route.settings
 
     @property
     def request_id(self) -> str:
@@ -56,13 +50,18 @@ class AgentContext:
 
         A server that refuses a request with a schema is asked again without: the agents read free text too.
         """
-        backend, settings = self.bound()
         record = self.record if record is None else record
-        call = partial(call_model, backend, record=record, settings=settings, on_delta=self.on_delta)
-        with self.around_call(request, record):
-            try:
-                return await call(request)
-            except BadRequest:
-                if request.json_schema is None:
-                    raise
-            return await call(request.model_copy(update={"json_schema": None}))
+        call = partial(self._bound().complete, record=record, around_call=self.around_call)
+        try:
+            return await call(request)
+        except BadRequest:
+            if request.json_schema is None:
+                raise
+        return await call(request.model_copy(update={"json_schema": None}))
+
+    def _bound(self) -> Route:
+        if self.route is None:
+            raise ConfigurationError(
+                f"the step {self.step!r} needs a model, but its agent was started without a backend"
+            )
+        return self.route

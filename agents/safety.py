@@ -153,4 +153,5 @@ def add_call(total: CallTrace, call: CallTrace) -> None:
     total.usage = earlier.usage + call.usage
     total.duration_s = earlier.duration_s + call.duration_s
     total.retries = earlier.retries + call.retries
+    total.left_calls = earlier.left_calls + call.left_calls
     total.usage_estimated = earlier.usage_estimated or call.usage_estimated

@@ -55,8 +55,8 @@ def check_settings(settings: Settings, policy: Policy) -> None:
         if role is not None:
             create_backend(settings.resolve(role), name=str(role.backend), cerebras_api_key=settings.cerebras_api_key)
     if policy.backend is not None:
-        chosen = settings.backend(policy.backend)
-        create_backend(chosen, name=policy.backend, cerebras_api_key=settings.cerebras_api_key)
+        for name in settings.serving(policy.backend):
+            create_backend(settings.backend(name), name=name, cerebras_api_key=settings.cerebras_api_key)
 
 
 def _fields(text: str | None) -> dict[str, Any]:

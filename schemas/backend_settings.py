@@ -125,10 +125,9 @@ class BackendSettings(BaseModel):
 
     @property
     def template_set(self) -> str | None:
-        """The prompt template set as far as the settings tell; None = the model folder's own."""
-        if self.templates is not None or self.backend != BackendKind.openvino:
-            return self.templates or "default"
-        return BUNDLED_TEMPLATES if self.model in (None, BUNDLED_MODEL) else None
+        """The prompt template set that the settings bind it to; None = whichever a request names, or the model folder's own."""
+        bundled = self.backend == BackendKind.openvino and self.model in (None, BUNDLED_MODEL)
+        return self.templates or (BUNDLED_TEMPLATES if bundled else None)
 
     @model_validator(mode="after")
     def _rest_grows(self) -> Self:

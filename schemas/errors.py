@@ -19,7 +19,7 @@ K2ThinkError
 │   └── GatewayUnreachable    no connection, or it broke; try again
 ├── WaitTimedOut              the caller's time to wait was over; what was waited for goes on
 ├── BackendError              a model server or engine
-│   ├── retryable: RateLimited, Overloaded, Unreachable, StreamBroken, Stalled, MalformedResponse
+│   ├── retryable: RateLimited, Overloaded, Unreachable, StreamBroken, Stalled, MalformedResponse, BackendsResting
 │   └── final: BadRequest, Unauthorized, PaymentRequired, ModelNotFound, ContextTooLong
 └── GradingError              a check or comparison that crashed (an error, never a zero)
     └── SandboxUnavailable    code cannot be run safely here
@@ -239,6 +239,13 @@ class MalformedResponse(BackendError):
     """The response does not follow the protocol."""
 
     code = "backend_malformed_response"
+    retryable = True
+
+
+class BackendsResting(BackendError):
+    """Every backend that may serve the call is left alone just now, after failures. No call was made."""
+
+    code = "backends_resting"
     retryable = True
 
 

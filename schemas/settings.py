@@ -7,14 +7,16 @@ import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from .backend_settings import BackendKind, BackendSettings, RoleSettings
+from .backend_settings import BUNDLED_MODEL, BackendKind, BackendName, BackendSettings, RoleSettings
+from .backends_file import BackendsFile
 from .errors import ConfigurationError
 from .messages import AgentKind
+from .pool_rules import check_pool, check_stand_ins
 from .redis_place import is_redis_url, parse_redis_url
 from .webhooks import check_webhook_url, secret_bytes
 
@@ -108,8 +110,10 @@ class Settings(BaseSettings):
     """Backend of the verifier; None = the generator's."""
     safety: RoleSettings | None = None
     """Guard model of the safety agent; None = rules only."""
-    backends: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")], BackendSettings] = {}
-    """Named backends, as JSON: {"fast": {"backend": "cerebras", "model": "…"}, …}."""
+    backends: dict[BackendName, BackendSettings] = {}
+    """Named backends, as JSON: {"fast": {"backend": "cerebras", "model": "…"}, …}. It goes before the file, field by field."""
+    backends_file: Path | None = None
+    """TOML file of named backends, a table for each: [fast] backend = "cerebras" …"""
 
     safety_fail_open: bool = False
     """Let text pass when a screening fails. Off = such text is withheld."""
@@ -143,6 +147,18 @@ class Settings(BaseSettings):
     cerebras_api_key: SecretStr | None = Field(default=None, validation_alias="CEREBRAS_API_KEY")
     """The variable that Cerebras' own SDK reads."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the file of backends last: what the environment says goes before it."""
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, BackendsFile(settings_cls)
+
     @field_validator("data_dir")
     @classmethod
     def _home(cls, value: Path) -> Path:
@@ -162,9 +178,7 @@ class Settings(BaseSettings):
         results = self.result_backend_url.get_secret_value() if self.result_backend_url else ""
         if is_redis_url(results):
             _check_redis_url("K2THINK_RESULT_BACKEND_URL", results)
-        for name in self.backends:
-            if name in BackendKind.__members__:
-                raise ValueError(f"K2THINK_BACKENDS: {name!r} is a kind of backend; give it another name")
+        check_pool(self.backends)
         for role in ("planner", "generator", "verifier", "safety"):
             chosen: RoleSettings | None = getattr(self, role)
             if (
@@ -176,6 +190,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"K2THINK_{role.upper()}__BACKEND: unknown backend {chosen.backend!r}; choose one of {known}"
                 )
+            if chosen is not None and chosen.backend in BackendKind.__members__:
+                check_stand_ins(f"K2THINK_{role.upper()}", chosen, self.backends)
         return self
 
     def role(self, agent: AgentKind) -> RoleSettings | None:
@@ -188,15 +204,36 @@ class Settings(BaseSettings):
     def backend(self, name: str) -> BackendSettings:
         """Return a named backend, or the role settings of a kind; raise ConfigurationError for an unknown name."""
         if name in self.backends:
-            return self.backends[name]
+            return self._placed(self.backends[name])
         known = ", ".join(sorted(self.backends)) or "none is defined"
         raise ConfigurationError(f"unknown backend {name!r}: K2THINK_BACKENDS has {known}")
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Return what a request may call a named backend: its name and its classes. Raises ConfigurationError."""
+        return (name, *self.backend(name).classes)
+
+    def serving(self, name: str) -> list[str]:
+        """Return the named backends that serve this name: the one of that name, or those of the class. Empty = none does."""
+        return [name] if name in self.backends else sorted(n for n, one in self.backends.items() if name in one.classes)
 
     def resolve(self, role: RoleSettings) -> BackendSettings:
         """Follow a role's reference into K2THINK_BACKENDS; a role that names a kind is its own backend."""
         if role.backend in BackendKind.__members__:
-            return role
+            return self._placed(role)
         return self.backend(str(role.backend))
+
+    def _placed(self, backend: BackendSettings) -> BackendSettings:
+        """Turn the name of a model in the data folder into its folder; what is a folder already goes before it."""
+        name = backend.model
+        if backend.backend != BackendKind.openvino or name in (None, BUNDLED_MODEL) or Path(name).expanduser().is_dir():
+            return backend
+        folder = self.models_dir / name
+        return backend.model_copy(update={"model": str(folder)}) if folder.is_dir() else backend
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of the embedded engine's downloaded and converted models."""
+        return self.data_dir / "models"
 
     @property
     def files_dir(self) -> Path:

@@ -11,6 +11,21 @@ from .jobs import JobStatus, SolveRequest, SolveResult
 from .outcomes import StepFailure, StepStatus
 
 
+class LeftCall(Frozen):
+    """A model call of an attempt that came to nothing, while another one of the same attempt went on."""
+
+    backend: str
+    """Name of the backend."""
+    model: str
+    """Model name."""
+    reason: str
+    """Code of the error after which another backend was asked, or `hedge_lost`."""
+    usage: TokenUsage
+    """Tokens paid for it, as far as they are known."""
+    duration_s: float
+    """Seconds from the call to its end."""
+
+
 class CallTrace(Mutable):
     """One model call, filled in while it streams, so that a cancelled or broken call still leaves its record."""
 
@@ -56,6 +71,14 @@ class CallTrace(Mutable):
     """Mean tokens that one verification of a draft brought, the model's own included, from 1; None = as above."""
     rate_limits: dict[str, str] = Field(default_factory=dict[str, str])
     """Rate-limit headers of the response."""
+
+    left_calls: list[LeftCall] = Field(default_factory=list[LeftCall])
+    """Calls of the same attempt that came to nothing, oldest first. What is told above is about the last one alone."""
+
+    @property
+    def wasted(self) -> TokenUsage:
+        """Tokens of the calls that came to nothing."""
+        return sum((call.usage for call in self.left_calls), TokenUsage())
 
     @property
     def called(self) -> bool:

@@ -44,6 +44,8 @@ _LEDGER = (
         func.sum(attempts.c.prompt_tokens),
         func.sum(attempts.c.completion_tokens),
         func.sum(attempts.c.reasoning_tokens),
+        func.sum(attempts.c.wasted_prompt_tokens),
+        func.sum(attempts.c.wasted_completion_tokens),
     )
     .join_from(attempts, steps, (steps.c.job_id == attempts.c.job_id) & (steps.c.name == attempts.c.step))
     .where(attempts.c.job_id == bindparam("job_id"), attempts.c.backend != "")
@@ -139,14 +141,17 @@ def close_late(conn: Connection, job_id: str, step: str, attempt: int, *, now: f
 
 
 def ledger(conn: Connection, job_id: str) -> list[LedgerLine]:
-    """Return the job's model calls, summed by agent's kind of work and outcome."""
-    rows = conn.execute(_LEDGER, {"job_id": job_id})
-    return [
-        LedgerLine(
-            AGENT_OF_KIND[kind],
-            AttemptOutcome(outcome),
-            int(calls),
-            TokenUsage(prompt=int(prompt), completion=int(completion), reasoning=int(reasoning)),
-        )
-        for kind, outcome, calls, prompt, completion, reasoning in rows
-    ]
+    """Return the job's model calls, summed by agent's kind of work and outcome.
+
+    What attempts left for another call has a line of its own, as cancelled, without a count.
+    """
+    lines: list[LedgerLine] = []
+    for kind, outcome, calls, *sums in conn.execute(_LEDGER, {"job_id": job_id}):
+        agent = AGENT_OF_KIND[kind]
+        prompt, completion, reasoning, wasted_prompt, wasted_completion = map(int, sums)
+        usage = TokenUsage(prompt=prompt, completion=completion, reasoning=reasoning)
+        lines.append(LedgerLine(agent, AttemptOutcome(outcome), int(calls), usage))
+        if wasted_prompt or wasted_completion:
+            usage = TokenUsage(prompt=wasted_prompt, completion=wasted_completion)
+            lines.append(LedgerLine(agent, AttemptOutcome.cancelled, 0, usage))
+    return lines

@@ -73,8 +73,8 @@ _STEPS = (
         steps.c.status,
         steps.c.result,
         steps.c.failure,
-        func.sum(attempts.c.prompt_tokens),
-        func.sum(attempts.c.completion_tokens),
+        func.sum(attempts.c.prompt_tokens + attempts.c.wasted_prompt_tokens),
+        func.sum(attempts.c.completion_tokens + attempts.c.wasted_completion_tokens),
         func.sum(attempts.c.reasoning_tokens),
     )
     .join_from(steps, attempts, (attempts.c.job_id == steps.c.job_id) & (attempts.c.step == steps.c.name), isouter=True)

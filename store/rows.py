@@ -10,13 +10,14 @@ from sqlalchemy import Table, TextClause, text
 from ..schemas.completion import ChatMessage, TokenUsage
 from ..schemas.messages import Body
 from ..schemas.outcomes import StepFailure, StepResult
-from ..schemas.trace import CallTrace
+from ..schemas.trace import CallTrace, LeftCall
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 _body: TypeAdapter[Body] = TypeAdapter(Body)
 _result: TypeAdapter[StepResult] = TypeAdapter(StepResult)
 _prompt: TypeAdapter[list[ChatMessage]] = TypeAdapter(list[ChatMessage])
+_left_calls: TypeAdapter[list[LeftCall]] = TypeAdapter(list[LeftCall])
 _mapping: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
@@ -102,6 +103,14 @@ def call_columns(call: CallTrace | None) -> dict[str, Any]:
         "retries": trace.retries,
         "engine_queue_s": trace.engine_queue_s,
         "draft_acceptance": trace.draft_acceptance,
+        "limit_wait_s": trace.limit_wait_s,
+        "engine_prompt_s": trace.engine_prompt_s,
+        "engine_completion_s": trace.engine_completion_s,
+        "cached_prompt_tokens": trace.cached_prompt_tokens,
+        "accepted_length": trace.accepted_length,
+        "left_calls": dump_value(trace.left_calls) if trace.left_calls else None,
+        "wasted_prompt_tokens": trace.wasted.prompt,
+        "wasted_completion_tokens": trace.wasted.completion,
         "rate_limits": dump_value(trace.rate_limits) if trace.called else None,
         "parameters": dump_value(trace.parameters) if trace.called else None,
         "answer": None if trace.answer is None else storable(trace.answer),
@@ -133,6 +142,12 @@ def load_call(row: Mapping[str, Any]) -> CallTrace | None:
         retries=row["retries"],
         engine_queue_s=row["engine_queue_s"],
         draft_acceptance=row["draft_acceptance"],
+        limit_wait_s=row["limit_wait_s"],
+        engine_prompt_s=row["engine_prompt_s"],
+        engine_completion_s=row["engine_completion_s"],
+        cached_prompt_tokens=row["cached_prompt_tokens"],
+        accepted_length=row["accepted_length"],
+        left_calls=_left_calls.validate_json(row["left_calls"]) if row["left_calls"] else [],
         rate_limits=load_mapping(row["rate_limits"]),
     )
 

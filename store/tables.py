@@ -161,6 +161,20 @@ attempts = Table(
     Column("retries", Integer, nullable=False, comment="Refused calls tried again inside the attempt."),
     Column("engine_queue_s", Double, comment="Seconds in the engine's queue; NULL = not told."),
     Column("draft_acceptance", Double, comment="Share of speculated tokens accepted, 0..1; NULL = not told."),
+    Column(
+        "limit_wait_s", Double, comment="Seconds that the call waited for shared limits; NULL = its backend has none."
+    ),
+    Column("engine_prompt_s", Double, comment="Seconds of prompt processing, as told by the engine; NULL = not told."),
+    Column("engine_completion_s", Double, comment="Seconds of decoding, as told by the engine; NULL = not told."),
+    Column(
+        "cached_prompt_tokens", Integer, comment="Of the prompt, tokens that the server had cached; NULL = not told."
+    ),
+    Column("accepted_length", Double, comment="Mean tokens per verification of a draft, from 1; NULL = not told."),
+    Column("left_calls", Text, comment="Calls of the attempt that came to nothing, as JSON; NULL = none."),
+    Column("wasted_prompt_tokens", Integer, nullable=False, server_default="0", comment="Tokens of their prompts."),
+    Column(
+        "wasted_completion_tokens", Integer, nullable=False, server_default="0", comment="Tokens that they generated."
+    ),
     Column("rate_limits", Text, comment="Rate-limit headers as JSON; NULL = no call."),
     Column("parameters", Text, comment="Decoding parameters as JSON; NULL = no call."),
     Column("answer", Text, comment="Extracted answer; NULL = none."),

@@ -1,14 +1,18 @@
-"""The backends of one worker process: one for each distinct setting, shared by the agents that use it."""
+"""The backends of one worker process, one for each distinct setting, and the routes of its agents among them."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from ..agents.backends.base import Backend
 from ..agents.backends.registry import create_backend
+from ..agents.routing import Route
+from ..agents.targets import Target
 from ..schemas.backend_settings import BackendKind, BackendSettings
 from ..schemas.messages import AgentKind
 from ..schemas.settings import Settings
+from .counters import counters
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -20,26 +24,61 @@ class BackendPool:
         """`generator_backend` binds the generators of this process to a backend from K2THINK_BACKENDS."""
         self._settings = settings
         self._generator_backend = generator_backend
+        self._targets: dict[str, Target] = {}
         self._created: dict[str, asyncio.Task[Backend]] = {}
+        self._routes: dict[AgentKind, Route] = {}
 
     def configured(self, agent: AgentKind) -> tuple[str, BackendSettings] | None:
-        """Return the name and settings of an agent's backend; None = it needs no model. Raises ConfigurationError."""
+        """Return the name and settings of an agent's own backend; None = it needs no model. Raises ConfigurationError."""
         if agent is AgentKind.generator and self._generator_backend is not None:
             return self._generator_backend, self._settings.backend(self._generator_backend)
         role = self._settings.role(agent)
         return None if role is None else (str(role.backend), self._settings.resolve(role))
 
-    async def get(self, agent: AgentKind) -> tuple[Backend | None, BackendSettings | None]:
-        """Return an agent's backend, created if need be. Raises ConfigurationError."""
+    def standing_in(self, agent: AgentKind) -> list[str]:
+        """Return the names of the backends that an agent's calls may go to besides its own."""
         configured = self.configured(agent)
         if configured is None:
-            return None, None
-        name, settings = configured
+            return []
+        _name, settings = configured
+        return [*settings.fallback, *([settings.hedge] if settings.hedge else [])]
+
+    async def route(self, agent: AgentKind) -> Route | None:
+        """Return an agent's route, its own backend created if need be; None = it needs no model. Raises ConfigurationError."""
+        if agent not in self._routes:
+            configured = self.configured(agent)
+            if configured is None:
+                return None
+            name, settings = configured
+            target = self._target(name, settings)
+            fallbacks = self._named(settings.fallback)
+            hedge = next(self._named([settings.hedge] if settings.hedge else []), None)
+            self._routes[agent] = Route(await target.make(), (target, *fallbacks), hedge)
+        return self._routes[agent]
+
+    async def admission(self, agent: AgentKind) -> None:
+        """Wait while all backends of an agent are left alone, so that its work stays free for other workers."""
+        if agent in self._routes:
+            await self._routes[agent].admission()
+
+    def _named(self, names: Iterable[str]) -> Iterator[Target]:
+        return (self._target(name, self._settings.backend(name)) for name in names)
+
+    def _target(self, name: str, settings: BackendSettings) -> Target:
         key = f"{name} {_identity(settings)}"
+        if key not in self._targets:
+
+            async def make() -> Backend:
+                return await self._made(key, name, settings)
+
+            self._targets[key] = Target(name, settings, make, watcher=_Watcher())
+        return self._targets[key]
+
+    async def _made(self, key: str, name: str, settings: BackendSettings) -> Backend:
         if key not in self._created:
             self._created[key] = asyncio.get_running_loop().create_task(self._create(name, settings))
         try:
-            return await asyncio.shield(self._created[key]), settings
+            return await asyncio.shield(self._created[key])
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -58,6 +97,29 @@ class BackendPool:
             if task.done() and not task.cancelled() and task.exception() is None:
                 await task.result().aclose()
         self._created.clear()
+
+
+class _Watcher:
+    """Logs and counts what routes do."""
+
+    def rests(self, backend: str, *, seconds: float, reason: str) -> None:
+        """See RouteWatcher."""
+        counters().rested(backend)
+        hint = "its calls go to the fallback, or wait; it is tried again after that time"
+        log.warning("backend_rests", backend=backend, seconds=round(seconds, 1), reason=reason, hint=hint)
+
+    def returned(self, backend: str) -> None:
+        """See RouteWatcher."""
+        log.info("backend_returned", backend=backend)
+
+    def fell_back(self, backend: str, to: str, *, reason: str) -> None:
+        """See RouteWatcher."""
+        counters().fell_back(backend, to)
+        log.info("fell_back", backend=backend, to=to, reason=reason)
+
+    def hedged(self, backend: str, to: str, *, won: bool) -> None:
+        """See RouteWatcher."""
+        counters().hedged(backend, to, won=won)
 
 
 def _identity(settings: BackendSettings) -> str:

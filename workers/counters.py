@@ -90,6 +90,17 @@ class Counters:
             ("backend",),
             registry=self.registry,
         )
+        self._rests = counter(
+            "k2think_backend_rests", "Times that a worker left a backend alone after failures in a row.", ("backend",)
+        )
+        self._fallbacks = counter(
+            "k2think_fallbacks", "Calls that went to another backend after a failure.", ("backend", "to")
+        )
+        self._hedges = counter(
+            "k2think_hedges",
+            "Second streams begun because the first was late, by which one had its first token first.",
+            ("backend", "to", "outcome"),
+        )
         self._screenings = counter("k2think_screenings", "Screenings by kind and verdict.", ("kind", "verdict"))
         self._refusals = counter("k2think_refusals", "Jobs refused by the safety agent.")
         self._comparisons = counter(
@@ -140,6 +151,7 @@ class Counters:
         for agent_name, backend in backends:
             self._first_token.labels(backend)
             self._spend.labels(backend)
+            self._rests.labels(backend)
             self._calls.labels(agent_name, backend, "ok")
             for kind in ("prompt", "completion", "reasoning"):
                 self._tokens.labels(agent_name, backend, kind)
@@ -193,6 +205,18 @@ class Counters:
             self._tokens.labels(agent, backend, kind).inc(count)
         dollars = usage.prompt * settings.price_prompt + usage.completion * settings.price_completion
         self._spend.labels(backend).inc(dollars / TOKENS_PER_PRICE)
+
+    def rested(self, backend: str) -> None:
+        """A backend is left alone for a while."""
+        self._rests.labels(backend).inc()
+
+    def fell_back(self, backend: str, to: str) -> None:
+        """A call went from one backend to another."""
+        self._fallbacks.labels(backend, to).inc()
+
+    def hedged(self, backend: str, to: str, *, won: bool) -> None:
+        """A second stream was begun; `won`: it was the quicker one."""
+        self._hedges.labels(backend, to, "won" if won else "lost").inc()
 
     def throttled(self, backend: str) -> None:
         """A backend refused a call with 429."""

@@ -19,7 +19,7 @@ from ..agents.safety import screen
 from ..agents.verifier import compare
 from ..schemas.backend_settings import BackendSettings
 from ..schemas.completion import CompletionRequest
-from ..schemas.errors import BackendError, K2ThinkError
+from ..schemas.errors import BackendError, BackendsResting, K2ThinkError
 from ..schemas.messages import (
     AGENT_OF_KIND,
     AgentKind,
@@ -75,6 +75,7 @@ class StepRunner:
             return
         with bound_contextvars(job=envelope.job_id, step=envelope.step, attempt=envelope.attempt):
             counters().received(envelope)
+            await self._backends.admission(AGENT_OF_KIND[envelope.body.kind])
             with self._leases.claiming():
                 claim = await self._claim(envelope)
                 acknowledge()
@@ -110,6 +111,10 @@ class StepRunner:
         except asyncio.CancelledError:
             span.set(k2think__outcome=(work.stopped or AttemptOutcome.released).value)
             await self._drop(work, record)
+        except BackendsResting as exc:
+            log.info("step_handed_back", reason=str(exc))
+            span.set(k2think__outcome=AttemptOutcome.released.value)
+            await self._drop(work, record)
         except Exception as exc:
             span.fail(_failure(exc).code)
             await self._fail(work, record, exc)
@@ -119,15 +124,13 @@ class StepRunner:
 
     async def _agent(self, envelope: Envelope, record: CallTrace) -> StepResult:
         agent = AGENT_OF_KIND[envelope.body.kind]
-        backend, settings = await self._backends.get(agent)
         context = AgentContext(
             job_id=envelope.job_id,
             step=envelope.step,
             attempt=envelope.attempt,
-            backend=backend,
-            settings=settings,
+            route=await self._backends.route(agent),
             record=record,
-            around_call=partial(_model_call, agent, settings),
+            around_call=partial(_model_call, agent),
         )
         return await _call_agent(envelope.body, context, fail_open=self._settings.safety_fail_open)
 
@@ -183,7 +186,7 @@ class StepRunner:
         return self._database.now() + max(backoff_s, told_s or 0.0)
 
     async def _drop(self, work: Work, record: CallTrace) -> None:
-        """The step was cancelled, or this worker shuts down: record what was paid for, and hand back what is still wanted."""
+        """The step was cancelled, or cannot be done here now: record what was paid for, and hand back what is still wanted."""
         outcome: Stopped = work.stopped or AttemptOutcome.released
         again = await patiently(
             self._outage,
@@ -235,12 +238,9 @@ def _step_span(claim: Claim, worker: str) -> contextlib.AbstractContextManager[S
 
 @contextlib.contextmanager
 def _model_call(
-    agent: AgentKind, settings: BackendSettings | None, request: CompletionRequest, record: CallTrace
+    agent: AgentKind, settings: BackendSettings, request: CompletionRequest, record: CallTrace
 ) -> Generator[None]:
     """Count and trace one model call."""
-    if settings is None:
-        yield
-        return
     outcome = "ok"
     try:
         with telemetry().model_call(agent.value, settings, request, record):

@@ -41,11 +41,12 @@ class Runtime:
         """
         self._settings = settings
         self._role = role
+        self._weight = 1.0 if backend is None else settings.backend(backend).weight
         self.worker = process_id(role)
+        self.backends = BackendPool(settings, generator_backend=backend)
         self.concurrency = concurrency or self._default_concurrency()
         """Steps in flight at most."""
-        self.backends = BackendPool(settings, generator_backend=backend)
-        self._expect(role_queues(role, backend=backend))
+        self._expect(role_queues(role, names=() if backend is None else settings.names_of(backend)))
         self.database = Database(settings.sqlalchemy_url)
         self.dispatcher = Dispatcher(broker_url(settings))
         replies = Replies(result_backend_url(settings))
@@ -74,6 +75,7 @@ class Runtime:
         """Let the counters begin at zero, and see that the agents' settings name backends that exist."""
         configured = {agent: self.backends.configured(agent) for agent in self._agents()}
         named = [(agent.value, backend[0]) for agent, backend in configured.items() if backend is not None]
+        named += [(agent.value, name) for agent in configured for name in self.backends.standing_in(agent)]
         counters().expect(configured, queues=queues, backends=named)
 
     def _agents(self) -> list[AgentKind]:
@@ -87,8 +89,10 @@ class Runtime:
             return RULES_CONCURRENCY
         roles = [role for agent in self._agents() if (role := self._settings.role(agent)) is not None]
         chosen = max((role.concurrency for role in roles), default=0)
-        embedded = any(self._settings.resolve(role).backend is BackendKind.openvino for role in roles)
-        return chosen or (EMBEDDED_CONCURRENCY if embedded else REMOTE_CONCURRENCY)
+        used = [backend for agent in self._agents() if (backend := self.backends.configured(agent)) is not None]
+        embedded = any(settings.backend is BackendKind.openvino for _name, settings in used)
+        steps = chosen or (EMBEDDED_CONCURRENCY if embedded else REMOTE_CONCURRENCY)
+        return max(1, round(steps * self._weight))
 
     async def start(self) -> None:
         """Begin to keep leases and to listen, with role all to sweep and to send webhooks; load the backends meanwhile."""
@@ -105,7 +109,7 @@ class Runtime:
         """The first step shall not wait for an engine to load. A failure shows itself to the step that needs it."""
         for agent in self._agents():
             try:
-                await self.backends.get(agent)
+                await self.backends.route(agent)
             except Exception as exc:
                 log.error("backend_not_loaded", agent=agent.value, reason=str(exc))
 

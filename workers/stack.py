@@ -120,7 +120,8 @@ def running_stack(settings: Settings, *, backend: str | None = None) -> Generato
         yield with_broker(settings, broker_url_of(shared))
         return
     _remove_leftovers()
-    with _private_stack(folder, backend=backend) as url:
+    bound = settings.serving(backend)[0] if backend else None
+    with _private_stack(folder, backend=bound) as url:
         yield with_broker(settings, url)
 
 

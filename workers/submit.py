@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from ..agents.pipeline import first_step
 from ..agents.templates import choose_set, known_sets, load_templates
-from ..schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 from ..schemas.doors import DoorNote
 from ..schemas.errors import InvalidRequest, QueueFull
 from ..schemas.ids import uuid7
@@ -147,8 +146,9 @@ class Submitter:
 def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
     """Fill what the policy leaves to the settings, and refuse what they cannot serve. Raises InvalidRequest."""
     policy = request.policy
-    if policy.backend is not None and policy.backend not in settings.backends:
-        known = ", ".join(sorted(settings.backends)) or "none is defined in K2THINK_BACKENDS"
+    if policy.backend is not None and not settings.serving(policy.backend):
+        classes = {word for backend in settings.backends.values() for word in backend.classes}
+        known = ", ".join([*sorted(settings.backends), *sorted(classes)]) or "none is defined in K2THINK_BACKENDS"
         raise InvalidRequest(
             f"policy.backend: unknown backend {policy.backend!r}; known: {known}", param="policy.backend"
         )
@@ -160,13 +160,9 @@ def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
     if policy.selection is None:
         verifier = settings.role(AgentKind.verifier)
         judge = (
-            verifier is not None and load_templates(_template_set(settings.resolve(verifier), policy.templates)).judge
+            verifier is not None
+            and load_templates(choose_set(settings.resolve(verifier).template_set, policy.templates)).judge
         )
         selection = Selection.consensus_then_pairwise if judge else Selection.vote
         policy = policy.model_copy(update={"selection": selection})
     return request.model_copy(update={"policy": policy})
-
-
-def _template_set(backend: BackendSettings, policy_set: str | None) -> str:
-    bundled = backend.backend is BackendKind.openvino and backend.model in (None, BUNDLED_MODEL)
-    return choose_set(backend.templates or ("mini" if bundled else None), policy_set)

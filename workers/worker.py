@@ -42,7 +42,8 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
     allow_many_files()
     if backend is None and settings.generator.backend in settings.backends:
         backend = str(settings.generator.backend)
-    app = create_app(settings, queues=role_queues(role, backend=backend))
+    names = () if backend is None else settings.names_of(backend)
+    app = create_app(settings, queues=role_queues(role, names=names))
     wait_for_database(settings)
     runtime = Runtime(settings, role=role, backend=backend, concurrency=concurrency)
     if role != "intake":

@@ -8,6 +8,7 @@ import pytest
 from k2think.agents.backends.openai import OpenAIBackend
 from k2think.agents.backends.simulator import ChatRequest, Reply, Responder, Script, SimulatedServer
 from k2think.agents.context import AgentContext
+from k2think.agents.routing import Route
 from k2think.schemas.backend_settings import BackendKind, BackendSettings
 from k2think.schemas.trace import CallTrace
 
@@ -43,9 +44,8 @@ async def bind() -> AsyncIterator[Bind]:
             )
             backend = OpenAIBackend(settings, name="simulated")
             stack.push_async_callback(backend.aclose)
-            context = AgentContext(
-                job_id="job", step="step", attempt=1, backend=backend, settings=settings, record=CallTrace()
-            )
+            route = Route.to(backend, settings)
+            context = AgentContext(job_id="job", step="step", attempt=1, route=route, record=CallTrace())
             return Bound(context, server)
 
         yield make

@@ -111,7 +111,7 @@ async def test_backend_errors_pass_through_and_leave_a_record(bind: Any, fault: 
 
 
 async def test_a_planner_without_a_backend_says_so() -> None:
-    context = AgentContext(job_id="job", step="plan", attempt=1, backend=None, settings=None, record=CallTrace())
+    context = AgentContext(job_id="job", step="plan", attempt=1, route=None, record=CallTrace())
     with pytest.raises(ConfigurationError, match="plan"):
         await make_plan(body(), context)
 

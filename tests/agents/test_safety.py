@@ -479,9 +479,7 @@ def test_the_pieces_for_the_guard_cover_the_whole_text(length: int) -> None:
 
 
 async def test_rules_alone_decide_where_no_guard_is_configured() -> None:
-    context = AgentContext(
-        job_id="job", step="screen_input", attempt=1, backend=None, settings=None, record=CallTrace()
-    )
+    context = AgentContext(job_id="job", step="screen_input", attempt=1, route=None, record=CallTrace())
     assert await screen(asked("What is 2 + 2?"), context) == Screened(verdict=ScreenVerdict.safe, layer="rules")
     refused = await screen(asked(PIPE_BOMB), context)
     assert refused == Screened(verdict=ScreenVerdict.unsafe, category="weapons", layer="rules")

@@ -149,7 +149,7 @@ def test_requests_are_counted_by_route_and_status(counters: Counters) -> None:
 
 
 def test_what_a_process_will_count_begins_at_zero(counters: Counters) -> None:
-    counters.expect(AgentKind, queues=role_queues("all", backend="fast"), backends=[("generator", "fast")])
+    counters.expect(AgentKind, queues=role_queues("all", names=("fast",)), backends=[("generator", "fast")])
     before = values(counters)
 
     counters.received(candidate())
