@@ -76,13 +76,7 @@ class OpenAIBackend:
         if not self.model:
             self.model = await self._only_model()
         origin = self.origin
-        body = chat_body(
-            request,
-            model=self.model,
-            max_tokens=self._settings.max_tokens,
-            max_tokens_field=self._max_tokens_field,
-            options=self._options,
-        )
+        body = self.body(request)
         reader = CompletionReader(request, origin=origin)
         first_token_due = asyncio.get_running_loop().time() + self._settings.first_token_timeout_s
         response = await self._post(body, request_id=request.request_id, due=first_token_due, origin=origin)
@@ -118,6 +112,16 @@ class OpenAIBackend:
                 response.release()
             else:
                 response.close()
+
+    def body(self, request: CompletionRequest) -> dict[str, Any]:
+        """Return the JSON body that a request is sent as; the model's name must be known."""
+        return chat_body(
+            request,
+            model=self.model,
+            max_tokens=self._settings.max_tokens,
+            max_tokens_field=self._max_tokens_field,
+            options=self._options,
+        )
 
     def drafting(self) -> Drafting:
         """Return what speculation has lately brought at this server, where the reply does not tell of its own call."""

@@ -48,7 +48,7 @@ class OpenVINOBackend:
         self.templates = settings.template_set or own
         self._settings = settings
         known = context_tokens(config) or CONTEXT_TOKENS_DEFAULT
-        self._engine_settings = EngineSettings(
+        self.engine_settings = EngineSettings(
             folder=self._folder,
             model=self.model,
             threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // 2),
@@ -57,6 +57,7 @@ class OpenVINOBackend:
             context_tokens=min(known, settings.context_tokens or known),
             max_tokens=settings.max_tokens,
         )
+        """What the engine is made of."""
         self._refused_schemas: set[str] = set()
         self._engine: Engine | None = None
         self._closed = False
@@ -89,7 +90,7 @@ class OpenVINOBackend:
     async def probe(self) -> dict[str, str]:
         """Load the model; return facts about the engine. Raises BackendError or ConfigurationError."""
         await self._loaded()
-        made_of = self._engine_settings
+        made_of = self.engine_settings
         lookup, most = made_of.speculative_tokens, made_of.speculative_streams_max
         while_few = f" while at most {most} streams run" if most else ""
         return {
@@ -113,7 +114,7 @@ class OpenVINOBackend:
         if self._closed:
             raise StreamBroken(f"the embedded engine ({self.model}) was closed")
         if self._engine is None or self._engine.failure is not None:
-            self._engine = Engine(self._engine_settings, refused_schemas=self._refused_schemas)
+            self._engine = Engine(self.engine_settings, refused_schemas=self._refused_schemas)
         engine = self._engine
         # Shielded: one cancelled caller must not spoil the loading for the others.
         await asyncio.shield(asyncio.wrap_future(engine.ready))
