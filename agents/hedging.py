@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..schemas.completion import CompletionRequest
-from ..schemas.errors import BackendError, StreamBroken
+from ..schemas.errors import BackendError
 from ..schemas.trace import CallTrace
 from .breaker import Ticket
 from .call import Completion
@@ -45,7 +45,7 @@ class HedgedCall:
         self._winner: _Stream | None = None
 
     async def run(self, record: CallTrace) -> Completion:
-        """Return what the winner completes; `record` becomes the winner's, with the loser's cost in it."""
+        """Return what the winner completes. `record` becomes the winner's whatever happens, with the other's cost in it."""
         streams = [self._begin(self._first, record)]
         ticket: Ticket | None = None
         try:
@@ -55,12 +55,17 @@ class HedgedCall:
                 streams.append(self._begin(self._second, CallTrace()))
                 while self._undecided(streams):
                     await self._listen(streams, timeout_s=None)
-            winner = self._winner or next((one for one in streams if not _failed(one)), streams[0])
-            return await self._conclude(winner, streams, record, ticket)
+            winner = self._winner_of(streams)
+            for stream in streams:
+                if stream is not winner:
+                    stream.task.cancel()
+            return await winner.task
         finally:
             for stream in streams:
                 stream.task.cancel()
             await asyncio.gather(*(stream.task for stream in streams), return_exceptions=True)
+            if ticket is not None:
+                self._conclude(record, *streams, ticket)
 
     def _begin(self, target: Target, record: CallTrace) -> _Stream:
         def heard() -> None:
@@ -90,40 +95,34 @@ class HedgedCall:
             and any(not stream.task.done() for stream in streams)
         )
 
-    async def _conclude(
-        self, winner: _Stream, streams: Sequence[_Stream], record: CallTrace, ticket: Ticket | None
-    ) -> Completion:
-        losers = [stream for stream in streams if stream is not winner]
-        for loser in losers:
-            loser.task.cancel()
-        await asyncio.gather(*(loser.task for loser in losers), return_exceptions=True)
-        try:
-            completion = await winner.task
-            problem: BackendError | None = None
-        except BackendError as exc:
-            completion, problem = None, exc
-        if ticket is not None:
-            hedge_won = winner.target is self._second
-            self._second.watcher.hedged(self._first.name, self._second.name, won=hedge_won)
-            if hedge_won:
-                self._second.judge(ticket, problem, alone=False)
-            else:
-                ticket.left()
-        for loser in losers:
-            if winner.record is not record:
-                leave(record, reason=_reason(loser))
-                take(record, winner.record)
-            else:
-                note_left(record, loser.record, reason=_reason(loser))
-        if completion is None:
-            raise problem or StreamBroken("a hedged call ended without a result")
-        return completion
+    def _winner_of(self, streams: Sequence[_Stream]) -> _Stream:
+        return self._winner or next((stream for stream in streams if not _failed(stream)), streams[0])
+
+    def _conclude(self, record: CallTrace, first: _Stream, second: _Stream, ticket: Ticket) -> None:
+        """Tell how it went, when both have ended."""
+        won = self._winner_of((first, second)) is second
+        self._second.watcher.hedged(self._first.name, self._second.name, won=won)
+        error = _error(second)
+        if won or error is not None:
+            self._second.judge(ticket, error, alone=False)
+        else:
+            ticket.left()
+        if won:
+            leave(record, reason=_reason(first))
+            take(record, second.record)
+        else:
+            note_left(record, second.record, reason=_reason(second))
 
 
 def _failed(stream: _Stream) -> bool:
     return stream.task.done() and (stream.task.cancelled() or stream.task.exception() is not None)
 
 
-def _reason(stream: _Stream) -> str:
+def _error(stream: _Stream) -> BackendError | None:
     error = None if stream.task.cancelled() else stream.task.exception()
-    return error.code if isinstance(error, BackendError) else HEDGE_LOST
+    return error if isinstance(error, BackendError) else None
+
+
+def _reason(stream: _Stream) -> str:
+    error = _error(stream)
+    return HEDGE_LOST if error is None else error.code

@@ -1,18 +1,23 @@
 """The backends of one worker process, one for each distinct setting, and the routes of its agents among them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from ..agents.backends.base import Backend
+from ..agents.backends.base import Backend, OwnsEngine
 from ..agents.backends.registry import create_backend
+from ..agents.limits import UNLIMITED
 from ..agents.routing import Route
 from ..agents.targets import Target
 from ..schemas.backend_settings import BackendKind, BackendSettings
+from ..schemas.errors import K2ThinkError
 from ..schemas.messages import AgentKind
 from ..schemas.settings import Settings
 from .counters import counters
+from .ending import end_tasks
+from .limits import RedisLimiter, limiter_of
+from .queues import broker_url
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -20,13 +25,25 @@ log = structlog.stdlib.get_logger(__name__)
 class BackendPool:
     """Creates backends on first use, off the event loop (the embedded engine takes a second to load)."""
 
-    def __init__(self, settings: Settings, *, generator_backend: str | None = None) -> None:
-        """`generator_backend` binds the generators of this process to a backend from K2THINK_BACKENDS."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        generator_backend: str | None = None,
+        on_engine_end: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`generator_backend` binds the generators of this process to a backend from K2THINK_BACKENDS.
+
+        `on_engine_end` is called with a backend's name and the reason when the engine that this process owns has died.
+        """
         self._settings = settings
+        self._on_engine_end = on_engine_end
+        self._serving: list[asyncio.Task[None]] = []
         self._generator_backend = generator_backend
         self._targets: dict[str, Target] = {}
         self._created: dict[str, asyncio.Task[Backend]] = {}
         self._routes: dict[AgentKind, Route] = {}
+        self._limiters: list[RedisLimiter] = []
 
     def configured(self, agent: AgentKind) -> tuple[str, BackendSettings] | None:
         """Return the name and settings of an agent's own backend; None = it needs no model. Raises ConfigurationError."""
@@ -71,7 +88,10 @@ class BackendPool:
             async def make() -> Backend:
                 return await self._made(key, name, settings)
 
-            self._targets[key] = Target(name, settings, make, watcher=_Watcher())
+            limiter = limiter_of(name, settings, broker_url=broker_url(self._settings))
+            if limiter is not None:
+                self._limiters.append(limiter)
+            self._targets[key] = Target(name, settings, make, limiter=limiter or UNLIMITED, watcher=_Watcher())
         return self._targets[key]
 
     async def _made(self, key: str, name: str, settings: BackendSettings) -> Backend:
@@ -89,14 +109,32 @@ class BackendPool:
         key = self._settings.cerebras_api_key
         if settings.backend is BackendKind.openvino:
             return await asyncio.to_thread(create_backend, settings, name=name, cerebras_api_key=key)
-        return create_backend(settings, name=name, cerebras_api_key=key)
+        backend = create_backend(settings, name=name, cerebras_api_key=key)
+        if isinstance(backend, OwnsEngine):
+            self._serving.append(asyncio.get_running_loop().create_task(self._serve(name, backend)))
+        return backend
+
+    async def _serve(self, name: str, backend: OwnsEngine) -> None:
+        """Load an engine that this process owns, and tell of its end."""
+        try:
+            reason = await backend.serve()
+        except K2ThinkError as exc:
+            log.error(
+                "engine_not_loaded", backend=name, reason=str(exc), hint="steps that need it fail with this reason"
+            )
+            return
+        if self._on_engine_end is not None:
+            self._on_engine_end(name, reason)
 
     async def close(self) -> None:
-        """Close all backends."""
+        """Close all backends, and their limits."""
+        await end_tasks(*self._serving)
         for task in self._created.values():
             if task.done() and not task.cancelled() and task.exception() is None:
                 await task.result().aclose()
         self._created.clear()
+        for limiter in self._limiters:
+            await limiter.aclose()
 
 
 class _Watcher:

@@ -56,6 +56,7 @@ def run_up(settings: Settings, *, check_gateway: Callable[[Settings], None]) -> 
         children += [
             Child(f"generator.{name}", k2think_command("worker", "generator", "--backend", name), environment)
             for name in settings.backends
+            if name != settings.generator.backend  # the generators of the role have it
         ]
         children.append(Child("sweeper", k2think_command("sweeper"), environment))
         if with_gateway:
