@@ -1,6 +1,8 @@
 """Everything that one worker process holds: database, doorbell, leases, backends, and the agents' runner."""
 
 import asyncio
+import os
+import signal
 
 import structlog
 
@@ -43,7 +45,9 @@ class Runtime:
         self._role = role
         self._weight = 1.0 if backend is None else settings.backend(backend).weight
         self.worker = process_id(role)
-        self.backends = BackendPool(settings, generator_backend=backend)
+        self.backends = BackendPool(settings, generator_backend=backend, on_engine_end=self._engine_ended)
+        self.engine_died = False
+        """Whether this process is ending because the engine that it owned has died."""
         self.concurrency = concurrency or self._default_concurrency()
         """Steps in flight at most."""
         self._expect(role_queues(role, names=() if backend is None else settings.names_of(backend)))
@@ -112,6 +116,13 @@ class Runtime:
                 await self.backends.route(agent)
             except Exception as exc:
                 log.error("backend_not_loaded", agent=agent.value, reason=str(exc))
+
+    def _engine_ended(self, backend: str, reason: str) -> None:
+        """A new engine needs a new process: hand back the steps and end, as when told to stop, but as a failure."""
+        hint = "this worker hands back its steps and ends; who keeps it alive starts another"
+        log.error("engine_died", backend=backend, reason=reason, hint=hint)
+        self.engine_died = True
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def drain(self) -> None:
         """Let running steps finish for `K2THINK_SHUTDOWN_S`, hand back the rest, close everything."""

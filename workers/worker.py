@@ -72,7 +72,7 @@ def run_worker(settings: Settings, *, role: str, backend: str | None = None, con
             worker.start()
     finally:
         telemetry().stop()
-    return int(worker.exitcode or 0)
+    return int(worker.exitcode or 0) or int(runtime.engine_died)
 
 
 def run_sweeper(settings: Settings) -> int:

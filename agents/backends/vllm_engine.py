@@ -13,18 +13,21 @@ Run with vLLM 0.32. vLLM and torch are imported only here, when the engine is lo
 # (vLLM is no requirement of ours: who wants its engine installs it)
 
 import asyncio
+import contextlib
 import importlib.metadata
 import importlib.util
 import itertools
 import os
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ...schemas.backend_settings import BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, Finish, FinishReason, StreamItem, TokenUsage
-from ...schemas.errors import BadRequest, ConfigurationError, ContextTooLong, Stalled, StreamBroken
+from ...schemas.errors import BadRequest, ConfigurationError, ContextTooLong, Overloaded, Stalled, StreamBroken
 from ...schemas.speculation import Speculation
 from .openvino_folder import own_templates
 from .vllm import described, draft_counters, sampling_facts
@@ -65,7 +68,7 @@ class VllmEngineBackend:
         self._arguments = engine_arguments(
             settings, self._place, version=read_version(importlib.metadata.version("vllm"))
         )
-        self._loading: asyncio.Task[Any] | None = None
+        self._loading: Future[Any] | None = None
         self._engine: Any = None
         self._closed = asyncio.Event()
         self._waits: set[asyncio.Timeout] = set()
@@ -96,9 +99,7 @@ class VllmEngineBackend:
         self, request: CompletionRequest, *, unseen: list[Delta] | None = None
     ) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
-        engine = await self._loaded()
-        if engine.errored:
-            await self._until_closed()
+        engine = await self._living()
         prompt = await self._prompt(engine, request)
         room = engine.model_config.max_model_len - len(prompt)
         if room < 1:
@@ -142,8 +143,6 @@ class VllmEngineBackend:
         now = asyncio.get_running_loop().time()
         for wait in tuple(self._waits):
             wait.reschedule(now)
-        if self._loading is not None:
-            await asyncio.gather(self._loading, return_exceptions=True)
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)
@@ -161,13 +160,45 @@ class VllmEngineBackend:
 
     async def _loaded(self) -> Any:
         """Return the engine, loaded once. Raises StreamBroken when it did not come up, ConfigurationError for wrong options."""
+        if self._engine is None and not self._closed.is_set():
+            if self._loading is None:
+                self._loading = Future()
+                # A daemon: a process that is told to stop while it loads must not wait for minutes.
+                Thread(target=self._load_into, args=(self._loading,), name="vllm-load", daemon=True).start()
+            loaded = asyncio.wrap_future(self._loading)
+            closed = asyncio.create_task(self._closed.wait())
+            try:
+                # The loading is not cancelled with a caller: others wait for it.
+                await asyncio.wait((loaded, closed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                closed.cancel()
+            if not self._closed.is_set():
+                self._engine = loaded.result()
         if self._closed.is_set():
             raise StreamBroken(self._say("was closed"))
-        if self._loading is None:
-            self._loading = asyncio.create_task(asyncio.to_thread(self._load))
-        # Shielded: one cancelled caller must not spoil the loading for the others.
-        self._engine = await asyncio.shield(self._loading)
         return self._engine
+
+    def _load_into(self, loading: "Future[Any]") -> None:
+        try:
+            engine = self._load()
+            if self._closed.is_set():
+                engine.shutdown()
+            loading.set_result(engine)
+        except Exception as exc:
+            loading.set_exception(exc)
+
+    async def _living(self) -> Any:
+        """Return the engine; of a dead one, wait for the end of this process, which hands the step back. Raises BackendError."""
+        with contextlib.suppress(StreamBroken):
+            engine = await self._loaded()
+            if not engine.errored:
+                return engine
+        limit_s = self._settings.first_token_timeout_s
+        try:
+            await asyncio.wait_for(self._closed.wait(), limit_s)
+        except TimeoutError as exc:
+            raise Stalled(self._say(f"the engine is dead, and for {limit_s:g} s nobody ended this process")) from exc
+        raise StreamBroken(self._say("was closed"))
 
     def _load(self) -> Any:
         # As vLLM's own program does it: what is forked from a process with threads may hang.
@@ -236,17 +267,10 @@ class VllmEngineBackend:
             raise Stalled(self._say(f"silent for {seconds:g} s {waited}")) from exc
         except (EngineDeadError, EngineGenerateError, StopAsyncIteration) as exc:
             raise StreamBroken(self._say(f"ended the stream ({_one_line(exc)})")) from exc
-        except (ValueError, TypeError) as exc:
+        except Exception as exc:  # vLLM's own tree, and ValueError where a version has none
+            if getattr(exc, "http_status", 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise Overloaded(self._say(f"cannot serve now: {_one_line(exc)}")) from exc
             raise BadRequest(self._say(f"refuses the request: {_one_line(exc)}")) from exc
-
-    async def _until_closed(self) -> None:
-        """The engine is dead: wait for the end of this process, which hands the step back. Raises BackendError."""
-        limit_s = self._settings.first_token_timeout_s
-        try:
-            await asyncio.wait_for(self._closed.wait(), limit_s)
-        except TimeoutError as exc:
-            raise Stalled(self._say(f"the engine is dead, and for {limit_s:g} s nobody ended this process")) from exc
-        raise StreamBroken(self._say("the engine is dead"))
 
     def _finish(self, output: Any, completion: Any, *, prompt_tokens: int, tokens: int) -> Finish:
         times = output.metrics

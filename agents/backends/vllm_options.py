@@ -75,7 +75,9 @@ def model_place(model: str) -> str:
 
 
 def own_tokenizer(place: str) -> str | None:
-    """Return the tokenizer's folder inside a model folder that keeps it apart; None = it is where vLLM looks by itself."""
+    """Return the tokenizer's folder inside a model folder that has it apart, too; None = it is where vLLM looks by itself.
+
+    Apart it is read for what it is; beside a Qwen2 configuration transformers puts Qwen's pre-tokenizer into any tokenizer.
+    """
     folder = Path(place) / "tokenizer"
-    apart = (folder / "tokenizer.json").is_file() and not (Path(place) / "tokenizer.json").is_file()
-    return str(folder) if apart else None
+    return str(folder) if (folder / "tokenizer.json").is_file() else None

