@@ -4,18 +4,19 @@ Requests and tokens are buckets that fill continuously, as the servers' own do (
 taken up front as if all of a completion came, and what did not come is put back. How much a bucket holds, the server's
 headers tell: until then it holds a tenth of a minute, and it begins with what one call needs, so that nothing floods a server
 when limits begin afresh. `remaining` in a header was true when its call was taken in, so it is compared with what the bucket
-held then, and the difference is carried over.
+held then, and the difference is carried over: the first one at once, then means, since calls overtake each other on their way.
 
 Streams in flight go by additive increase and multiplicative decrease: fewer after a refusal, or when the time to first token
 rises far above the lowest; at most one decrease in the time that a stream takes, since the next one must first show its
-effect. Where a decrease does not help, the time to first token has other reasons (long prompts) and becomes the new floor.
+effect. Where fewer streams do not help, the time to first token has other reasons (long prompts) and becomes the new floor.
 
 Whoever cannot go gets a place in the line, one per process, and is told when to ask again. It goes as soon as there is enough
 for those before it and for itself, so nobody starves, and one who died in line holds up nobody for long.
 """
 
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+
+from .limit_terms import UNTOLD, Answer, Both, Facts, Outcome, Terms
 
 MARGIN_S = 1.0
 """What is never spent of a bucket: so many seconds of its rate. It takes up that the server counts a little differently."""
@@ -25,6 +26,8 @@ BURST_MIN = 1 / 60
 """The same after refusals, at least; each one halves it."""
 BURST_REGROWTH_S = 3600.0
 """Seconds in which a bucket that was halved down to nothing grows to a whole minute's quota again."""
+HEED_S = 3.0
+"""Seconds over which a mean of differences between the server and a bucket goes. That of a refused call counts at once."""
 PAUSE_S = 1.0
 """Pause of all after a refusal without Retry-After."""
 STREAMS_FIRST = 8.0
@@ -40,15 +43,21 @@ FIRST_TOKEN_RISE = 3.0
 """A mean so many times the lowest one ..."""
 FIRST_TOKEN_SLACK_S = 0.1
 """... and so much more is a rise."""
-FIRST_TOKEN_HELPED = 0.8
-"""Share of the former mean below which a decrease has helped."""
+FIRST_TOKEN_TESTED = 0.8
+"""Share of the former streams in flight at which it can be seen whether fewer of them help ..."""
+FIRST_TOKEN_HELPED = 0.9
+"""... which they do if the mean is below this share of the former one,"""
+FIRST_TOKEN_WORSE = 1.2
+"""and cannot be seen if it is above this one: then it goes on getting worse."""
 HOLD_FIRST_S = 1.0
 """Seconds that a stream is thought to take before any has ended."""
 HOLD_WEIGHT = 0.1
 POLL_MIN_S = 0.005
 POLL_MAX_S = 0.1
-"""Seconds until the first in line asks again, at most: others may give back what they did not use. The second asks after
-twice as long, and so on."""
+"""Seconds until the first in line asks again, where others may give back what they did not use. The second asks after twice
+as long, and so on."""
+WAIT_MAX_S = 1.0
+"""The same for everybody, where only time helps."""
 WAITER_TTL_S = 2.0
 """Seconds after which a process that does not ask again loses its place."""
 STREAM_TTL_S = 15.0
@@ -57,90 +66,6 @@ PEER_TTL_S = 30.0
 """Seconds for which a process counts as one that shares the limits."""
 ENOUGH = 1e-6
 """What may be missing from a sum of fractions."""
-T = TypeVar("T")
-
-
-class Both(NamedTuple, Generic[T]):
-    """One value for each of the buckets."""
-
-    requests: T
-    tokens: T
-
-
-NOTHING = Both(0.0, 0.0)
-UNTOLD: Both[int | None] = Both(None, None)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the settings say."""
-
-    requests: float | None = None
-    """Per minute; None = not set."""
-    tokens: float | None = None
-    """Per minute; None = not set."""
-    streams: int | None = None
-    """In flight; None = not set."""
-    adaptive: bool = False
-    """Whether the number of streams is found by trial."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What holds for everybody."""
-
-    requests: float | None = None
-    """Limit per minute in force; None = none known."""
-    tokens: float | None = None
-    """Limit per minute in force; None = none known."""
-    streams: int | None = None
-    """Streams allowed in flight; None = any number."""
-    peers: int = 1
-    """Processes that share the limits."""
-
-
-@dataclass(frozen=True)
-class Answer(Facts):
-    """What is said to one who asks for a turn."""
-
-    granted: bool = False
-    """Whether it may go."""
-    at: float = 0.0
-    """The keeper's time in seconds."""
-    wait_s: float = 0.0
-    """Seconds after which to ask again; 0 = granted."""
-    due_s: float = 0.0
-    """Seconds until the turn, as far as can be told now."""
-    pause_s: float = 0.0
-    """Of these, the seconds that the server asked for."""
-    busy: bool = False
-    """Whether the streams allowed are nearly all in flight."""
-    held: Both[float] = NOTHING
-    """What the buckets of requests and tokens hold after the grant."""
-    carried: Both[float] = NOTHING
-    """Sum of the differences to the server that were carried over until then."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a turn."""
-
-    id: str
-    granted: Answer
-    tokens: int
-    """Tokens reserved."""
-    used: int | None = None
-    """Tokens used; None = not begun, or refused."""
-    refused: bool = False
-    overloaded: bool = False
-    retry_after_s: float | None = None
-    first_token_s: float | None = None
-    limits: Both[int | None] = UNTOLD
-    """Per minute, as the headers tell; None = not told."""
-    remaining: Both[int | None] = UNTOLD
-    """What was left of them when the call was taken in, or refused; None = not told."""
-    spent_s: float = 0.0
-    """Seconds until a spent quota per hour or day is there again; 0 = none is spent."""
 
 
 @dataclass
@@ -155,6 +80,13 @@ class Bucket:
     """Sum of the differences to the server that were carried over."""
     known: bool = False
     """Whether the level means something."""
+    heeded: bool = False
+    """Whether it was compared with the server's."""
+    sum: float = 0.0
+    """Of what should have been carried over by then, as each answer tells since `since`."""
+    count: int = 0
+    """Answers in that sum."""
+    since: float = 0.0
 
     def carry(self, level: float) -> None:
         """Set the level to what it should have been; those under way are not to set it right once more."""
@@ -194,10 +126,14 @@ class Book:
     """Mean of the seconds that a stream takes."""
     first_sum: float = 0.0
     first_count: int = 0
+    first_streams: int = 0
+    """Sum of the streams in flight with those counted."""
     first_floor: float = 0.0
     """Lowest mean of times to first token; 0 = none yet."""
-    first_before: float = 0.0
-    """The mean that led to the last decrease; 0 = another reason did, or it has helped."""
+    before_s: float = 0.0
+    """The mean that led to the last decrease; 0 = nothing is to be seen of one."""
+    before_streams: float = 0.0
+    """Streams that were in flight then."""
     streams: dict[str, float] = field(default_factory=dict[str, float])
     """When each stream in flight counts as ended."""
     line: dict[str, Place] = field(default_factory=dict[str, Place])
@@ -214,6 +150,7 @@ class Book:
         before = [other for name, other in self.line.items() if name != process and other.since < since]
         pause_s = max(0.0, self.pause_until - now)
         due_s = pause_s
+        soonest_s = WAIT_MAX_S
         wishes = (
             (self.requests, terms.requests, 1.0, float(len(before))),
             (self.tokens, terms.tokens, float(tokens), sum(other.tokens for other in before)),
@@ -221,7 +158,7 @@ class Book:
         for bucket, configured, cost, cost_before in wishes:
             limit = _lesser(configured, bucket.limit)
             if limit is None:
-                bucket.known = False
+                bucket.known = bucket.heeded = False
                 continue
             need = min(cost + limit / 60 * MARGIN_S, self._room(limit))
             if not bucket.known:
@@ -230,13 +167,16 @@ class Book:
             lacking = cost_before + need - bucket.level
             if lacking > ENOUGH:
                 due_s = max(due_s, lacking * 60 / limit)
+                if bucket is self.tokens:
+                    soonest_s = POLL_MAX_S * (1 + len(before))
         allowed = self._allowed(terms)
         missing = 0 if allowed is None else len(self.streams) + len(before) + 1 - allowed
         if missing > 0:
             due_s = max(due_s, self.hold_s * missing / (2 * max(1, len(self.streams))), POLL_MIN_S)
+            soonest_s = POLL_MAX_S * (1 + len(before))
         facts = vars(self._facts(terms))
         if due_s > 0:
-            wait_s = max(pause_s, POLL_MIN_S, min(due_s, POLL_MAX_S * (1 + len(before))))
+            wait_s = max(pause_s, POLL_MIN_S, min(due_s, soonest_s))
             self.line[process] = Place(since, now + wait_s, float(tokens))
             return Answer(**facts, at=now, wait_s=wait_s, due_s=due_s, pause_s=pause_s)
         self.line.pop(process, None)
@@ -247,6 +187,7 @@ class Book:
             **facts,
             granted=True,
             at=now,
+            in_flight=len(self.streams),
             busy=allowed is not None and len(self.streams) >= BUSY_SHARE * allowed,
             held=Both(self.requests.level, self.tokens.level),
             carried=Both(self.requests.carried, self.tokens.carried),
@@ -264,7 +205,7 @@ class Book:
                 self.hold_s += HOLD_WEIGHT * (now - outcome.granted.at - self.hold_s)
         buckets = ((self.requests, terms.requests, 1.0), (self.tokens, terms.tokens, float(outcome.tokens)))
         for number, (bucket, configured, cost) in enumerate(buckets):
-            self._heed(bucket, configured, cost, number, outcome, ours=ours)
+            self._heed(now, bucket, configured, cost, number, outcome, ours=ours)
         if outcome.refused:
             pause_s = PAUSE_S if outcome.retry_after_s is None else outcome.retry_after_s
             self.pause_until = max(self.pause_until, now + pause_s)
@@ -304,7 +245,15 @@ class Book:
         self.peers = {name: seen for name, seen in self.peers.items() if seen + PEER_TTL_S > now}
 
     def _heed(
-        self, bucket: Bucket, configured: float | None, cost: float, number: int, outcome: Outcome, *, ours: bool
+        self,
+        now: float,
+        bucket: Bucket,
+        configured: float | None,
+        cost: float,
+        number: int,
+        outcome: Outcome,
+        *,
+        ours: bool,
     ) -> None:
         """Learn what headers tell of a bucket."""
         told, remaining = outcome.limits[number], outcome.remaining[number]
@@ -318,17 +267,23 @@ class Book:
         level = bucket.level
         if ours and told is not None and remaining is not None:
             then = outcome.granted.held[number] + (cost if outcome.used is None else 0.0)
-            change = remaining - then - (bucket.carried - outcome.granted.carried[number])
-            # A limit of ours that is lower than the server's is not raised by what is left there.
-            level += change if limit >= told or change < 0 else 0.0
-            bucket.known = True
+            change = remaining - then + outcome.granted.carried[number] - bucket.carried
+            if bucket.heeded and not (outcome.refused and change < 0):
+                bucket.sum += change + bucket.carried
+                bucket.count += 1
+                change = bucket.sum / bucket.count - bucket.carried
+            if not bucket.heeded or outcome.refused or now - bucket.since >= HEED_S:
+                # A limit of ours that is lower than the server's is not raised by what is left there.
+                level += change if limit >= told or change < 0 else 0.0
+                bucket.sum, bucket.count, bucket.since = 0.0, 0, now
+            bucket.known = bucket.heeded = True
         bucket.carry(max(-limit, min(self._room(limit), level)))
 
     def _adapt(self, now: float, terms: Terms, outcome: Outcome) -> None:
         if outcome.refused:
             self.burst = max(BURST_MIN, self.burst / 2)
         if outcome.refused or outcome.overloaded:
-            self._decrease(now, before=0.0)
+            self._decrease(now, before_s=0.0, before_streams=0.0)
             return
         if outcome.used is None:
             return
@@ -337,24 +292,33 @@ class Book:
         if outcome.first_token_s is not None:
             self.first_sum += outcome.first_token_s
             self.first_count += 1
-        if self.first_count < FIRST_TOKENS:
-            return
-        mean = self.first_sum / self.first_count
-        self.first_sum, self.first_count = 0.0, 0
-        if self.first_floor == 0 or mean < self.first_floor:
-            self.first_floor = mean
-        if mean <= FIRST_TOKEN_RISE * self.first_floor + FIRST_TOKEN_SLACK_S:
-            self.first_before = 0.0
-        elif self.first_before > 0 and mean > FIRST_TOKEN_HELPED * self.first_before:
-            self.first_floor, self.first_before = mean, 0.0
-        else:
-            self._decrease(now, before=mean)
+            self.first_streams += outcome.granted.in_flight
+        if self.first_count >= FIRST_TOKENS:
+            self._judge_first_tokens(now)
 
-    def _decrease(self, now: float, *, before: float) -> None:
+    def _judge_first_tokens(self, now: float) -> None:
+        mean_s, streams = self.first_sum / self.first_count, self.first_streams / self.first_count
+        self.first_sum, self.first_count, self.first_streams = 0.0, 0, 0
+        if self.first_floor == 0 or mean_s < self.first_floor:
+            self.first_floor = mean_s
+        if mean_s <= FIRST_TOKEN_RISE * self.first_floor + FIRST_TOKEN_SLACK_S:
+            self.before_s, self.before_streams = 0.0, 0.0
+            return
+        tested = self.before_s > 0 and streams <= FIRST_TOKEN_TESTED * self.before_streams
+        worse = mean_s > FIRST_TOKEN_WORSE * self.before_s
+        if tested and not worse and mean_s > FIRST_TOKEN_HELPED * self.before_s:
+            self.first_floor, self.before_s, self.before_streams = mean_s, 0.0, 0.0
+        elif tested or worse:
+            self._decrease(now, before_s=mean_s, before_streams=streams)
+        else:
+            self._decrease(now, before_s=self.before_s, before_streams=self.before_streams)
+
+    def _decrease(self, now: float, *, before_s: float, before_streams: float) -> None:
         self.allowed = max(1.0, self.allowed * DECREASE)
         self.doubling = False
         self.cut_at = now
-        self.first_before, self.first_sum, self.first_count = before, 0.0, 0
+        self.before_s, self.before_streams = before_s, before_streams
+        self.first_sum, self.first_count, self.first_streams = 0.0, 0, 0
 
     def _room(self, limit: float) -> float:
         return max(1.0, limit * self.burst)

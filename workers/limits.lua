@@ -12,9 +12,10 @@ end
 local text = redis.call('GET', KEYS[1])
 local book = text and cjson.decode(text) or {
   at = now, burst = BURST_UNTOLD, told = false, pause_until = 0,
-  requests = {level = 0, carried = 0, known = false}, tokens = {level = 0, carried = 0, known = false},
+  requests = {level = 0, carried = 0, known = false, heeded = false, sum = 0, count = 0, since = 0},
+  tokens = {level = 0, carried = 0, known = false, heeded = false, sum = 0, count = 0, since = 0},
   allowed = STREAMS_FIRST, doubling = true, cut_at = 0, hold_s = HOLD_FIRST_S,
-  first_sum = 0, first_count = 0, first_floor = 0, first_before = 0,
+  first_sum = 0, first_count = 0, first_streams = 0, first_floor = 0, before_s = 0, before_streams = 0,
   line = {}, peers = {},
 }
 local terms = args.terms
@@ -63,11 +64,12 @@ local function answer(more)
   return more
 end
 
-local function decrease(before)
+local function decrease(before_s, before_streams)
   book.allowed = math.max(1, book.allowed * DECREASE)
   book.doubling = false
   book.cut_at = now
-  book.first_before, book.first_sum, book.first_count = before, 0, 0
+  book.before_s, book.before_streams = before_s, before_streams
+  book.first_sum, book.first_count, book.first_streams = 0, 0, 0
 end
 
 local function heed(kind, cost, outcome, ours)
@@ -82,16 +84,43 @@ local function heed(kind, cost, outcome, ours)
   local level = bucket.level
   if ours and told and remaining then
     local held = granted.held[kind] + (outcome.used and 0 or cost)
-    local change = remaining - held - (bucket.carried - granted.carried[kind])
-    if limit >= told or change < 0 then level = level + change end
-    bucket.known = true
+    local change = remaining - held + granted.carried[kind] - bucket.carried
+    if bucket.heeded and not (outcome.refused and change < 0) then
+      bucket.sum = bucket.sum + change + bucket.carried
+      bucket.count = bucket.count + 1
+      change = bucket.sum / bucket.count - bucket.carried
+    end
+    if not bucket.heeded or outcome.refused or now - bucket.since >= HEED_S then
+      if limit >= told or change < 0 then level = level + change end
+      bucket.sum, bucket.count, bucket.since = 0, 0, now
+    end
+    bucket.known, bucket.heeded = true, true
   end
   carry(bucket, math.max(-limit, math.min(room(limit), level)))
 end
 
+local function judge_first_tokens()
+  local mean_s, streams = book.first_sum / book.first_count, book.first_streams / book.first_count
+  book.first_sum, book.first_count, book.first_streams = 0, 0, 0
+  if book.first_floor == 0 or mean_s < book.first_floor then book.first_floor = mean_s end
+  if mean_s <= FIRST_TOKEN_RISE * book.first_floor + FIRST_TOKEN_SLACK_S then
+    book.before_s, book.before_streams = 0, 0
+    return
+  end
+  local tested = book.before_s > 0 and streams <= FIRST_TOKEN_TESTED * book.before_streams
+  local worse = mean_s > FIRST_TOKEN_WORSE * book.before_s
+  if tested and not worse and mean_s > FIRST_TOKEN_HELPED * book.before_s then
+    book.first_floor, book.before_s, book.before_streams = mean_s, 0, 0
+  elseif tested or worse then
+    decrease(mean_s, streams)
+  else
+    decrease(book.before_s, book.before_streams)
+  end
+end
+
 local function adapt(outcome)
   if outcome.refused then book.burst = math.max(BURST_MIN, book.burst / 2) end
-  if outcome.refused or outcome.overloaded then return decrease(0) end
+  if outcome.refused or outcome.overloaded then return decrease(0, 0) end
   if not outcome.used then return end
   if terms.adaptive and outcome.granted.busy then
     book.allowed = math.min(STREAMS_CEILING, book.allowed + (book.doubling and 1 or 1 / book.allowed))
@@ -99,18 +128,9 @@ local function adapt(outcome)
   if outcome.first_token_s then
     book.first_sum = book.first_sum + outcome.first_token_s
     book.first_count = book.first_count + 1
+    book.first_streams = book.first_streams + outcome.granted.in_flight
   end
-  if book.first_count < FIRST_TOKENS then return end
-  local mean = book.first_sum / book.first_count
-  book.first_sum, book.first_count = 0, 0
-  if book.first_floor == 0 or mean < book.first_floor then book.first_floor = mean end
-  if mean <= FIRST_TOKEN_RISE * book.first_floor + FIRST_TOKEN_SLACK_S then
-    book.first_before = 0
-  elseif book.first_before > 0 and mean > FIRST_TOKEN_HELPED * book.first_before then
-    book.first_floor, book.first_before = mean, 0
-  else
-    decrease(mean)
-  end
+  if book.first_count >= FIRST_TOKENS then judge_first_tokens() end
 end
 
 local ways = {}
@@ -127,7 +147,7 @@ function ways.reserve()
     end
   end
   local pause_s = math.max(0, book.pause_until - now)
-  local due_s = pause_s
+  local due_s, soonest_s = pause_s, WAIT_MAX_S
   for kind, wish in pairs({requests = {1, before}, tokens = {args.tokens, tokens_before}}) do
     local limit, bucket = limit_of(kind), book[kind]
     if limit then
@@ -137,16 +157,22 @@ function ways.reserve()
         carry(bucket, need)
       end
       local lacking = wish[2] + need - bucket.level
-      if lacking > ENOUGH then due_s = math.max(due_s, lacking * 60 / limit) end
+      if lacking > ENOUGH then
+        due_s = math.max(due_s, lacking * 60 / limit)
+        if kind == 'tokens' then soonest_s = POLL_MAX_S * (1 + before) end
+      end
     else
-      bucket.known = false
+      bucket.known, bucket.heeded = false, false
     end
   end
   local most, busy = allowed(), redis.call('ZCARD', KEYS[2])
   local missing = most and busy + before + 1 - most or 0
-  if missing > 0 then due_s = math.max(due_s, book.hold_s * missing / (2 * math.max(1, busy)), POLL_MIN_S) end
+  if missing > 0 then
+    due_s = math.max(due_s, book.hold_s * missing / (2 * math.max(1, busy)), POLL_MIN_S)
+    soonest_s = POLL_MAX_S * (1 + before)
+  end
   if due_s > 0 then
-    local wait_s = math.max(pause_s, POLL_MIN_S, math.min(due_s, POLL_MAX_S * (1 + before)))
+    local wait_s = math.max(pause_s, POLL_MIN_S, math.min(due_s, soonest_s))
     book.line[args.process] = {since = since, due = now + wait_s, tokens = args.tokens}
     return answer({granted = false, at = now, wait_s = wait_s, due_s = due_s, pause_s = pause_s})
   end
@@ -155,7 +181,7 @@ function ways.reserve()
   book.requests.level = book.requests.level - 1
   book.tokens.level = book.tokens.level - args.tokens
   return answer({
-    granted = true, at = now,
+    granted = true, at = now, in_flight = busy + 1,
     busy = most ~= nil and busy + 1 >= BUSY_SHARE * most,
     held = {requests = book.requests.level, tokens = book.tokens.level},
     carried = {requests = book.requests.carried, tokens = book.tokens.carried},

@@ -25,7 +25,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ..agents import limit_book
-from ..agents.limit_book import Answer, Book, Both, Facts, Outcome, Terms
+from ..agents.limit_book import Book
+from ..agents.limit_terms import Answer, Both, Facts, Outcome, Terms
 from ..agents.limits import Reservation, read_rate_limits
 from ..schemas.backend_settings import BackendSettings
 from ..schemas.errors import RateLimited
