@@ -40,7 +40,7 @@ from .vllm_options import (
     speculative_config,
 )
 from .vllm_sampling import ASKED, CALLS, PROMPT, TOKENS_EACH, Place
-from .wire import NOT_TOLD, Drafting, drafting_of
+from .wire import NOT_TOLD, Drafting, drafting_of, encodable
 
 LOOK_S = 0.5
 """Seconds between two looks whether the engine lives."""
@@ -143,7 +143,7 @@ class VllmEngineBackend:
         now = asyncio.get_running_loop().time()
         for wait in tuple(self._waits):
             wait.reschedule(now)
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._loading = self._engine, None, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)
         self._tokenizing.shutdown(wait=False)
@@ -218,7 +218,7 @@ class VllmEngineBackend:
 
     async def _prompt(self, engine: Any, request: CompletionRequest) -> list[int]:
         """Return the token ids of the conversation under the model's chat template."""
-        turns = [{"role": turn.role, "content": _clean(turn.content)} for turn in request.messages]
+        turns = [{"role": turn.role, "content": encodable(turn.content)} for turn in request.messages]
 
         def tokenised() -> list[int]:
             tokenizer = engine.get_tokenizer()
@@ -344,11 +344,6 @@ def _between(times: Any, start: str, end: str) -> float | None:
     """Return the seconds between two of vLLM's timestamps; None = one was not taken."""
     first, last = getattr(times, start, 0.0), getattr(times, end, 0.0)
     return last - first if first > 0 and last > 0 else None
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer takes."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _one_line(exc: BaseException) -> str:

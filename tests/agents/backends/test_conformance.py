@@ -187,6 +187,13 @@ async def test_the_request_carries_every_decoding_parameter(connect: Connect, ki
     assert server.calls[1].request.max_tokens == 5
 
 
+async def test_halves_of_characters_are_replaced(connect: Connect) -> None:
+    # JSON can carry them; a tokenizer behind the server cannot, and would refuse the call.
+    async with SimulatedServer(Script(HELLO)) as server:
+        await collect(connect(server), ask("What is \udc80 2 + 2? 🎉"))
+    assert server.calls[0].request.text == "What is ? 2 + 2? 🎉"
+
+
 async def test_a_cut_off_completion_says_so(connect: Connect) -> None:
     async with SimulatedServer(Script(HELLO)) as server:
         got = await collect(connect(server), ask(max_tokens=2))

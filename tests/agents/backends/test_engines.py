@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 PROBLEMS = (
     "What is 347 + 58?",
     "<plan>Sort 61, 8, 47, 83, 12",
-    "91 - 8 * 7",
+    "91 - 58",
     "gcd of 84 and 36",
     "Who painted the Mona Lisa?",
 )

@@ -1,0 +1,70 @@
+"""A generator worker that owns its engine: its death ends the worker, its steps go on in the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import harness
+from harness.stack import RunningUp, client_of, results_of, submit_all
+from k2think.agents.backends.simulator import SimulatedServer, SolvingResponder
+from k2think.schemas.jobs import JobStatus
+
+PACKAGE = Path(next(iter(harness.__path__))) / "vllm_package"
+JOBS = 30
+
+
+def engines(model: Path) -> list[int]:
+    file = model / "engines.jsonl"
+    return [json.loads(line)["pid"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+async def test_the_death_of_an_engine_costs_no_job(start_up: Callable[..., RunningUp], tmp_path: Path) -> None:
+    # Given a generator with an engine of its own, on the stand-in for vLLM, and other agents elsewhere
+    (tmp_path / "config.json").write_text("{}")
+    async with SimulatedServer(SolvingResponder(accuracy=1.0, reasoning_tokens=5)) as server:
+        elsewhere = {
+            f"K2THINK_{role}__{name}": value
+            for role in ("PLANNER", "VERIFIER")
+            for name, value in (("BACKEND", "openai"), ("BASE_URL", server.url), ("MODEL", "simulated"))
+        }
+        up = await asyncio.to_thread(
+            start_up,
+            K2THINK_GENERATOR__BACKEND="vllm_engine",
+            K2THINK_GENERATOR__MODEL=str(tmp_path),
+            PYTHONPATH=str(PACKAGE),
+            **elsewhere,
+        )
+        async with client_of(up) as session:
+            # When the engine dies while it works on many jobs
+            ids = await submit_all(session, JOBS, policy={"plan": "off", "early_stop": False})
+            async with asyncio.timeout(30):
+                while not up.count("step_finished", kind="generate_candidate"):
+                    await asyncio.sleep(0.02)
+            os.kill(engines(tmp_path)[0], signal.SIGKILL)
+            # Then all of them end well, on the engine of the worker that came after
+            results = await results_of(session, ids)
+    assert {result.status for result in results} == {JobStatus.succeeded}
+    assert up.count("engine_died", backend="vllm_engine") == 1
+    assert up.count("died", child="generator", exit_code=1) == 1
+    assert len(engines(tmp_path)) == 2
+    assert up.count("step_failed", code="backend_stream_broken") > 0
+    assert not up.count("step_failed", retry_in_s=None)
+
+
+def test_an_engine_that_cannot_be_made_is_told(start_up: Callable[..., RunningUp], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    up = start_up(
+        K2THINK_GENERATOR__BACKEND="vllm_engine",
+        K2THINK_GENERATOR__MODEL=str(tmp_path),
+        K2THINK_GENERATOR__ENGINE_OPTIONS='{"dtype": "complex"}',
+        PYTHONPATH=str(PACKAGE),
+    )
+    up.wait_for(lambda: up.count("engine_not_loaded") > 0, "the message")
+    line = next(line for line in up.lines() if line.get("event") == "engine_not_loaded")
+    assert "vLLM refuses its options: Unknown dtype: complex" in line["reason"]
+    assert not up.count("died"), up.log.read_text()[-6000:]
