@@ -10,13 +10,14 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import venv
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from ..agents.backends.openvino_folder import FILES, NETWORK, read_json
+from ..agents.backends.openvino_folder import FILES, NETWORK, OWN_FILE, read_json
 from ..schemas.errors import ConfigurationError, StoreFull, Unreachable
 
 Note = Callable[[str], None]
@@ -111,7 +112,7 @@ class Environment:
                 log.write(line)
                 kept = [*kept[-LOG_LINES_KEPT:], line]
                 step = re.match(r"(Collecting|Installing|Building) [\w-]+", line)
-                if note is not None and step:
+                if note is not None and step and sys.stderr.isatty():
                     note(f"making the environment for conversions: {step[0].lower()}")
         return process.returncode, "".join(kept)
 
@@ -148,6 +149,8 @@ def convert(source: Path, out: Path, *, weight_format: str | None, environment: 
             chosen = weight_format or default_format(source)
             note(f"converting {source.name} to {chosen}")
             environment.export(source, scratch, chosen)
+            if (source / OWN_FILE).is_file():
+                shutil.copy(source / OWN_FILE, scratch)
         scratch.rename(out)
 
 

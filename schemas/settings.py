@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     """Seconds that a claim lasts without a heartbeat: how soon the work of a dead worker is taken up again."""
     heartbeat_s: float = Field(default=2.0, gt=0)
     """Seconds between heartbeats; well below lease_s."""
+    alive_file: Path | None = None
+    """File that a process touches with each heartbeat, for whoever restarts those that hang. None = none."""
     sweep_s: float = Field(default=0.25, gt=0)
     """Seconds between two rounds of the sweeper."""
     attempts_max: int = Field(default=3, ge=1, le=20)
@@ -208,6 +210,12 @@ class Settings(BaseSettings):
         known = ", ".join(sorted(self.backends)) or "none is defined"
         raise ConfigurationError(f"unknown backend {name!r}: K2THINK_BACKENDS has {known}")
 
+    @property
+    def generator_names(self) -> list[str]:
+        """What a request may ask for as its backend: the named backends, then their classes."""
+        classes = {word for backend in self.backends.values() for word in backend.classes}
+        return [*sorted(self.backends), *sorted(classes)]
+
     def names_of(self, name: str) -> tuple[str, ...]:
         """Return what a request may call a named backend: its name and its classes. Raises ConfigurationError."""
         return (name, *self.backend(name).classes)
@@ -223,9 +231,9 @@ class Settings(BaseSettings):
         return self.backend(str(role.backend))
 
     def _placed(self, backend: BackendSettings) -> BackendSettings:
-        """Turn the name of a model in the data folder into its folder; what is a folder already goes before it."""
+        """Turn the name of a model in the data folder into its folder; it goes before a folder where the process happens to run."""
         name = backend.model
-        if backend.backend != BackendKind.openvino or name in (None, BUNDLED_MODEL) or Path(name).expanduser().is_dir():
+        if backend.backend != BackendKind.openvino or name in (None, BUNDLED_MODEL) or name.startswith((".", "/", "~")):
             return backend
         folder = self.models_dir / name
         return backend.model_copy(update={"model": str(folder)}) if folder.is_dir() else backend

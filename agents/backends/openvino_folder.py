@@ -14,6 +14,8 @@ MODELS_DIR = Path(__file__).parents[2] / "models"
 NETWORK = "openvino_model.xml"
 FILES = (NETWORK, "openvino_tokenizer.xml", "openvino_detokenizer.xml", "config.json")
 """What the engine needs; weights lie beside the networks."""
+OWN_FILE = "k2think.json"
+"""Where a folder may name the prompt template set that its model was trained for: {"templates": "…"}."""
 
 _CONSTANT = re.compile(
     r'<layer id="\d+" name="([^"]*)" type="Const"[^>]*>\s*<data element_type="(\w+)" shape="([\d, ]*)"'
@@ -85,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def own_templates(folder: Path) -> str | None:
     """Return the prompt template set that a folder names for itself in k2think.json; None = none. Raises ConfigurationError."""
-    path = folder / "k2think.json"
+    path = folder / OWN_FILE
     templates = read_json(path).get("templates") if path.is_file() else None
     return templates if isinstance(templates, str) and templates else None
 
