@@ -6,13 +6,20 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import harness
+import pytest
 from harness.stack import RunningUp, client_of, results_of, submit_all
 from k2think.agents.backends.simulator import SimulatedServer, SolvingResponder
 from k2think.schemas.jobs import JobStatus
+from k2think.schemas.messages import AgentKind
+from k2think.schemas.settings import Settings
+from k2think.workers import backends
+from k2think.workers.backends import BackendPool
 
 PACKAGE = Path(next(iter(harness.__path__))) / "vllm_package"
 JOBS = 30
@@ -56,15 +63,28 @@ async def test_the_death_of_an_engine_costs_no_job(start_up: Callable[..., Runni
     assert not up.count("step_failed", retry_in_s=None)
 
 
-def test_an_engine_that_cannot_be_made_is_told(start_up: Callable[..., RunningUp], tmp_path: Path) -> None:
+async def test_an_engine_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
-    up = start_up(
-        K2THINK_GENERATOR__BACKEND="vllm_engine",
-        K2THINK_GENERATOR__MODEL=str(tmp_path),
-        K2THINK_GENERATOR__ENGINE_OPTIONS='{"dtype": "complex"}',
-        PYTHONPATH=str(PACKAGE),
+    monkeypatch.syspath_prepend(str(PACKAGE))
+    role = {"backend": "vllm_engine", "model": str(tmp_path), "engine_options": {"dtype": "complex"}}
+    ended: list[str] = []
+    lines: list[dict[str, str]] = []
+    log = SimpleNamespace(error=lambda event, **fields: lines.append({"event": event, **fields}))
+    monkeypatch.setattr(backends, "log", log)
+    pool = BackendPool(
+        Settings(_env_file=None, generator=role, broker_url="redis://127.0.0.1:1/0"),  # type: ignore[call-arg,arg-type]
+        on_engine_end=lambda name, reason: ended.append(name),
     )
-    up.wait_for(lambda: up.count("engine_not_loaded") > 0, "the message")
-    line = next(line for line in up.lines() if line.get("event") == "engine_not_loaded")
-    assert "vLLM refuses its options: Unknown dtype: complex" in line["reason"]
-    assert not up.count("died"), up.log.read_text()[-6000:]
+    try:
+        await pool.route(AgentKind.generator)
+        async with asyncio.timeout(10):
+            while not lines:
+                await asyncio.sleep(0.01)
+    finally:
+        await pool.close()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "vllm"]:
+            del sys.modules[name]
+    assert lines[0]["event"] == "engine_not_loaded"
+    assert "vLLM refuses its options: Unknown dtype: complex" in lines[0]["reason"]
+    # Another process would fare no better.
+    assert not ended
