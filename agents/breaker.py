@@ -4,16 +4,15 @@
                                        ^                          │
                                        └──── fails: rest doubled ─┘
 
-One per backend and process. It belongs to one event loop.
+One per backend and process, for one thread.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from enum import StrEnum
 
 ADMISSION_S = 1.0
-"""Between two waiters that are let in when a rest is over, as long as no trial is under way."""
+"""Between two pieces of work that are let in when a rest is over, as long as no trial is under way."""
 
 
 class BreakerState(StrEnum):
@@ -67,7 +66,6 @@ class Breaker:
         self._admitted_at: float | None = None
         self._period = 0
         """Counts how often the breaker has opened or closed: what an earlier call tells no longer counts."""
-        self._changed = asyncio.Event()
 
     @property
     def state(self) -> BreakerState:
@@ -94,14 +92,16 @@ class Breaker:
             self._trying = True
         return Ticket(self, self._period)
 
-    async def admission(self) -> None:
-        """Wait until a call may be begun. When a rest is over one waiter after the other is let in, not all at once."""
-        while not self._admits():
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), max(0.05, min(self.rest_s, ADMISSION_S)))
-            except TimeoutError:
-                continue
+    def admits(self) -> bool:
+        """Whether work may be begun that will call. When a rest is over one is let in after the other, not all at once."""
+        state = self.state
+        if state is not BreakerState.ready:
+            return state is BreakerState.closed
+        now = self._clock()
+        if self._admitted_at is not None and now - self._admitted_at < ADMISSION_S:
+            return False
+        self._admitted_at = now
+        return True
 
     def on_success(self, period: int) -> bool:
         """A call of this period succeeded; True = the breaker closes."""
@@ -130,21 +130,9 @@ class Breaker:
         """A call of this period told nothing: if it was the trial, another may be made."""
         if period == self._period:
             self._trying = False
-            self._changed.set()
 
     def _turn(self) -> None:
         self._period += 1
         self._failures = 0
         self._trying = False
         self._admitted_at = None
-        self._changed.set()
-
-    def _admits(self) -> bool:
-        state = self.state
-        if state is not BreakerState.ready:
-            return state is BreakerState.closed
-        now = self._clock()
-        if self._admitted_at is not None and now - self._admitted_at < ADMISSION_S:
-            return False
-        self._admitted_at = now
-        return True

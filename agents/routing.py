@@ -6,7 +6,6 @@
 A call that breaks after its first token is the step's to repeat (SQL has its back-off); by then the breaker knows.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +14,6 @@ from ..schemas.completion import CompletionRequest
 from ..schemas.errors import BackendError, BackendsResting, ConfigurationError
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
-from .breaker import BreakerState
 from .call import Completion
 from .hedging import HedgedCall
 from .targets import ABOUT_REQUEST, AroundCall, Target, leave, unwatched
@@ -46,17 +44,9 @@ class Route:
         """Those of the agent's own backend."""
         return self.targets[0].settings
 
-    async def admission(self) -> None:
-        """Wait until at least one backend may be called: work that nobody can do is left to other workers."""
-        breakers = [target.breaker for target in self.targets]
-        if any(breaker.state is BreakerState.closed for breaker in breakers):
-            return
-        waits = [asyncio.ensure_future(breaker.admission()) for breaker in breakers]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    def admits(self) -> bool:
+        """Whether work may be begun: what nobody here can do is for other workers. See `Breaker.admits`."""
+        return any(target.breaker.admits() for target in self.targets)
 
     async def complete(
         self, request: CompletionRequest, *, record: CallTrace, around_call: AroundCall = unwatched

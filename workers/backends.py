@@ -73,10 +73,9 @@ class BackendPool:
             self._routes[agent] = Route(await target.make(), (target, *fallbacks), hedge)
         return self._routes[agent]
 
-    async def admission(self, agent: AgentKind) -> None:
-        """Wait while all backends of an agent are left alone, so that its work stays free for other workers."""
-        if agent in self._routes:
-            await self._routes[agent].admission()
+    def admits(self, agent: AgentKind) -> bool:
+        """Whether an agent's work may be begun: not while all its backends are left alone."""
+        return agent not in self._routes or self._routes[agent].admits()
 
     def _named(self, names: Iterable[str]) -> Iterator[Target]:
         return (self._target(name, self._settings.backend(name)) for name in names)

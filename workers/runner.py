@@ -45,6 +45,8 @@ from .outage import DATABASE, outage_of, patiently
 from .telemetry import SpanHandle, telemetry
 
 BACKOFF_MAX_S = 60.0
+DOZE_S = 1.0
+"""Seconds that a slot takes no message after it has handed one on."""
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -74,8 +76,10 @@ class StepRunner:
             acknowledge()
             return
         with bound_contextvars(job=envelope.job_id, step=envelope.step, attempt=envelope.attempt):
+            if not self._backends.admits(AGENT_OF_KIND[envelope.body.kind]):
+                await self._hand_on(envelope, acknowledge)
+                return
             counters().received(envelope)
-            await self._backends.admission(AGENT_OF_KIND[envelope.body.kind])
             with self._leases.claiming():
                 claim = await self._claim(envelope)
                 acknowledge()
@@ -90,6 +94,12 @@ class StepRunner:
                     await self._work(work, span)
             finally:
                 self._leases.remove(work)
+
+    async def _hand_on(self, envelope: Envelope, acknowledge: Callable[[], None]) -> None:
+        """Leave the step to workers that can do it. The slot dozes, so that this one does not take all messages first."""
+        self._coordinator.dispatcher.publish([envelope])
+        acknowledge()
+        await asyncio.sleep(DOZE_S * random.uniform(0.5, 1.0))
 
     async def _claim(self, envelope: Envelope) -> Claim | None:
         return await patiently(

@@ -147,8 +147,7 @@ def resolve(request: SolveRequest, settings: Settings) -> SolveRequest:
     """Fill what the policy leaves to the settings, and refuse what they cannot serve. Raises InvalidRequest."""
     policy = request.policy
     if policy.backend is not None and not settings.serving(policy.backend):
-        classes = {word for backend in settings.backends.values() for word in backend.classes}
-        known = ", ".join([*sorted(settings.backends), *sorted(classes)]) or "none is defined in K2THINK_BACKENDS"
+        known = ", ".join(settings.generator_names) or "none is defined in K2THINK_BACKENDS"
         raise InvalidRequest(
             f"policy.backend: unknown backend {policy.backend!r}; known: {known}", param="policy.backend"
         )

@@ -26,6 +26,7 @@ from ...store.workers import ROLES_NEEDED, WorkerRow, roles_served, seen_workers
 from ...workers.counters import counters
 from ...workers.queues import INTAKE, list_keys
 from ..services import Services
+from .pools import pool_loads
 
 SHOWN_S = 300.0
 """Seconds after its last sign of life in which a process's counters are still told, so that a scrape sees its last ones."""
@@ -52,6 +53,8 @@ class Reading:
     """Messages in Redis by queue; None = it cannot be reached."""
     jobs_max: int
     """Unfinished jobs above which no new ones are accepted."""
+    backends: dict[str, tuple[str, ...]]
+    """Named backends, and what a request may call each."""
 
     def alive(self, role: str) -> list[WorkerRow]:
         """Return the processes that serve a role, and were not told to stop."""
@@ -71,7 +74,8 @@ async def read_all(services: Services) -> Reading:
 
     rows, gauges = await services.database.read(read)
     messages = await _messages(services, sorted({*_queues(settings), *gauges.queues}))
-    return Reading(rows, now - settings.lease_s, gauges, messages, settings.queue_max)
+    names = {name: settings.names_of(name) for name in settings.backends}
+    return Reading(rows, now - settings.lease_s, gauges, messages, settings.queue_max, names)
 
 
 def render(reading: Reading) -> bytes:
@@ -89,6 +93,7 @@ class _Collected(Collector):
         yield from _of_processes(self._reading.rows)
         yield from _of_workers(self._reading)
         yield from _of_roles(self._reading)
+        yield from _of_pools(self._reading)
         yield from _of_doors(self._reading)
 
 
@@ -161,6 +166,24 @@ def _of_roles(reading: Reading) -> Iterator[Metric]:
         yield length
 
 
+def _of_pools(reading: Reading) -> Iterator[Metric]:
+    capacity = GaugeMetricFamily(
+        "k2think_backend_capacity",
+        "Steps that the living generators bound to the named backend run at once.",
+        labels=["backend"],
+    )
+    load = GaugeMetricFamily(
+        "k2think_backend_load",
+        "As k2think_load, of the generators bound to the named backend; what several of them serve counts by capacity.",
+        labels=["backend"],
+    )
+    generators = reading.alive(AgentKind.generator.value)
+    for backend, pool in pool_loads(generators, reading.gauges.queues, reading.backends).items():
+        capacity.add_metric([backend], pool.capacity)
+        load.add_metric([backend], pool.load)
+    yield from (capacity, load)
+
+
 def _of_doors(reading: Reading) -> Iterator[Metric]:
     gauges = reading.gauges
     unfinished = GaugeMetricFamily("k2think_jobs_unfinished", "Jobs that have not ended, by status.", labels=["status"])
@@ -188,7 +211,7 @@ def _of_doors(reading: Reading) -> Iterator[Metric]:
 
 
 def _queues(settings: Settings) -> list[str]:
-    return [INTAKE, *(agent.value for agent in AgentKind), *(f"generator.{name}" for name in settings.backends)]
+    return [INTAKE, *(agent.value for agent in AgentKind), *(f"generator.{name}" for name in settings.generator_names)]
 
 
 async def _messages(services: Services, queues: list[str]) -> dict[str, int] | None:

@@ -1,9 +1,7 @@
 """The circuit breaker, by a clock of the test's own."""
 
-import asyncio
-
 import pytest
-from k2think.agents.breaker import Breaker, BreakerState
+from k2think.agents.breaker import ADMISSION_S, Breaker, BreakerState
 from k2think.agents.pace import SAMPLES_MIN, Pace
 
 
@@ -82,25 +80,19 @@ def test_calls_from_before_the_rest_neither_end_nor_prolong_it(breaker: Breaker,
     assert breaker.state is BreakerState.trying
 
 
-async def test_who_waits_is_let_in_one_by_one_until_a_trial_succeeds() -> None:
-    breaker = Breaker(failures=1, rest_s=0.1, rest_max_s=0.1)
-    fail(breaker)
-    admitted: list[int] = []
-
-    async def wait(number: int) -> None:
-        await breaker.admission()
-        admitted.append(number)
-
-    waiting = [asyncio.create_task(wait(number)) for number in range(10)]
-    while not admitted:
-        await asyncio.sleep(0.01)
-    assert len(admitted) == 1
+def test_after_a_rest_work_is_let_in_piece_by_piece_until_a_trial_succeeds(breaker: Breaker, clock: Clock) -> None:
+    assert [breaker.admits() for _ in range(3)] == [True, True, True]
+    fail(breaker, 3)
+    assert not breaker.admits()
+    clock.now += 2.0
+    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    clock.now += ADMISSION_S
+    assert [breaker.admits() for _ in range(3)] == [True, False, False], "the first one was never heard of again"
     trial = breaker.enter()
-    await asyncio.sleep(0.1)
-    assert len(admitted) == 1, "a trial is under way"
+    clock.now += ADMISSION_S
+    assert not breaker.admits(), "a trial is under way"
     trial.succeeded()
-    await asyncio.gather(*waiting)
-    assert sorted(admitted) == list(range(10))
+    assert [breaker.admits() for _ in range(3)] == [True, True, True]
 
 
 def test_the_pace_tells_nothing_of_few_calls_and_then_the_time_of_95_in_100() -> None:
