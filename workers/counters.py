@@ -21,6 +21,8 @@ from .queues import TASK_OF_AGENT, task_of_queue
 WAIT_BUCKETS_S = (0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 RUNTIME_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 FIRST_TOKEN_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+ACCEPTANCE_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+ACCEPTED_TOKENS_BUCKETS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 17)
 REQUEST_BUCKETS_S = (0.005, 0.02, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 TOKENS_PER_PRICE = 1_000_000
 WebhookOutcome = Literal["delivered", "retried", "given_up"]
@@ -63,6 +65,18 @@ class Counters:
             "Seconds from a model call to its first token.",
             ("backend",),
             FIRST_TOKEN_BUCKETS_S,
+        )
+        self._acceptance = histogram(
+            "k2think_draft_acceptance",
+            "Share of speculated tokens that were accepted, 0..1, per model call where the engine tells.",
+            ("backend",),
+            ACCEPTANCE_BUCKETS,
+        )
+        self._accepted_tokens = histogram(
+            "k2think_accepted_tokens_per_verification",
+            "Mean tokens that one verification of a draft brought, the model's own included, per model call.",
+            ("backend",),
+            ACCEPTED_TOKENS_BUCKETS,
         )
         self._calls = counter(
             "k2think_model_calls",
@@ -194,6 +208,10 @@ class Counters:
         self._calls.labels(agent, backend, outcome).inc()
         if record.time_to_first_token_s is not None:
             self._first_token.labels(backend).observe(record.time_to_first_token_s)
+        if record.draft_acceptance is not None:
+            self._acceptance.labels(backend).observe(record.draft_acceptance)
+        if record.accepted_length is not None:
+            self._accepted_tokens.labels(backend).observe(record.accepted_length)
         if record.limit_wait_s is not None:
             self._limit_wait.labels(backend).observe(record.limit_wait_s)
         usage = record.usage

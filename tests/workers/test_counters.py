@@ -123,6 +123,17 @@ def test_a_call_without_a_first_token_has_no_time_to_it(counters: Counters) -> N
     assert "k2think_time_to_first_token_seconds_count" not in values(counters)
 
 
+def test_what_speculation_brought_is_counted_where_it_is_told(counters: Counters) -> None:
+    for acceptance, length in ((0.25, 1.5), (0.75, 4.0), (None, None)):
+        record = CallTrace(backend="fast", draft_acceptance=acceptance, accepted_length=length)
+        counters.called("generator", record, BackendSettings(), outcome="ok")
+
+    for name, total in (("k2think_draft_acceptance", 1.0), ("k2think_accepted_tokens_per_verification", 5.5)):
+        assert value(counters, f"{name}_count", backend="fast") == 2
+        assert value(counters, f"{name}_sum", backend="fast") == pytest.approx(total)
+    assert value(counters, "k2think_draft_acceptance_bucket", backend="fast", le="0.3") == 1
+
+
 def test_jobs_are_counted_by_their_end(counters: Counters) -> None:
     counters.job_ended(SolveResult(job_id="j", status=JobStatus.refused))
     counters.job_ended(SolveResult(job_id="j", status=JobStatus.succeeded))
