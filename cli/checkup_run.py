@@ -207,8 +207,8 @@ async def check_backends(settings: Settings) -> list[Check]:
         role = settings.role(agent)
         if role is not None:
             _add(wanted, agent.value, settings.resolve(role), str(role.backend))
-    for name, backend in settings.backends.items():
-        _add(wanted, f"backend {name}", backend, name)
+    for name in settings.backends:
+        _add(wanted, f"backend {name}", settings.backend(name), name)
     checks = [await _probe(", ".join(users), backend, name, settings) for users, backend, name in wanted.values()]
     if settings.safety is None:
         checks.append(
@@ -219,7 +219,7 @@ async def check_backends(settings: Settings) -> list[Check]:
 
 def check_bundled_model() -> Check:
     """The model in the package: its files. Whether it loads is seen where a role uses it."""
-    from ..agents.backends.openvino import MODELS_DIR
+    from ..agents.backends.openvino_folder import MODELS_DIR
 
     folder = MODELS_DIR / BUNDLED_MODEL
     weights = folder / "openvino_model.bin"
