@@ -181,11 +181,16 @@ def test_the_engines_own_times_make_the_speed() -> None:
         engine_prompt_s=0.25,
         engine_completion_s=0.01,
         cached_prompt_tokens=8,
+        draft_acceptance=0.625,
+        accepted_length=2.5,
     )
     speed = speed_of(call)
     assert speed is not None
     assert speed.rate == pytest.approx(2000.0)
-    assert speed.engine == "queue 0.500 s, prompt 0.250 s, decoding 0.010 s, 8 prompt tokens from its cache"
+    assert speed.engine == (
+        "queue 0.500 s, prompt 0.250 s, decoding 0.010 s, 8 prompt tokens from its cache, "
+        "62% of its drafts accepted, 2.50 tokens a verification"
+    )
 
 
 @pytest.mark.parametrize(
