@@ -52,6 +52,7 @@ class Presence:
         """`capacity`: steps that it can run at once; `running` tells how many it runs now."""
         self._database = database
         self._every_s = settings.heartbeat_s
+        self._alive_file = settings.alive_file
         self._worker = worker
         self._role = role
         self._backend = backend
@@ -90,6 +91,7 @@ class Presence:
 
     async def _beat(self) -> None:
         while not self._leaving.is_set():
+            self._touch()
             try:
                 await self._sign()
                 await self._forget()
@@ -99,6 +101,16 @@ class Presence:
                 log.exception("sign_of_life_failed", hint="the next one comes all the same")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), self._every_s)
+
+    def _touch(self) -> None:
+        """Also while the database is away: that is no reason to be restarted."""
+        if self._alive_file is not None:
+            try:
+                self._alive_file.touch()
+            except OSError as exc:
+                hint = "K2THINK_ALIVE_FILE must be a file in a folder that this process can write"
+                log.warning("alive_file_not_touched", reason=str(exc), hint=hint)
+                self._alive_file = None
 
     async def _sign(self) -> None:
         async with self._signing:

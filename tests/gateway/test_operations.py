@@ -20,6 +20,7 @@ from k2think.agents.pipeline import first_step
 from k2think.gateway.keys import new_key
 from k2think.gateway.operations.metrics import SHOWN_S
 from k2think.gateway.operations.once import AskedOnce
+from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.doors import KeyScope
 from k2think.schemas.health import Health
 from k2think.schemas.jobs import SolveRequest
@@ -281,6 +282,17 @@ async def test_counters_of_another_version_do_no_harm(place: Place) -> None:
 
     assert samples_of(answer)
     assert "future" not in answer.text
+
+
+async def test_the_load_of_a_named_backend_is_told_too(place: Place) -> None:
+    settings = place.settings.model_copy(update={"backends": {"fast": BackendSettings(), "idle": BackendSettings()}})
+    place.sign("generator", worker="bound", backend="fast", capacity=10, running=4)
+    async with serving(settings) as http:
+        samples = samples_of(await http.get("/metrics"))
+
+    assert total(samples, "k2think_backend_load", backend="fast") == 0.4
+    assert total(samples, "k2think_backend_capacity", backend="fast") == 10
+    assert total(samples, "k2think_backend_load", backend="idle") == 0.0
 
 
 async def test_load_is_work_by_capacity(place: Place) -> None:

@@ -141,3 +141,18 @@ def test_every_process_of_a_stack_has_its_row_and_takes_it_away(start_up: Callab
         assert left == [("verifier", killed)], "who was killed could not take its row away"
     finally:
         database.close()
+
+
+async def test_a_file_is_touched_as_long_as_the_process_beats(tmp_path: Path, settings: Settings) -> None:
+    file = tmp_path / "alive"
+    nowhere = Database(f"sqlite:///{tmp_path}/none/k2think.db", create_folder=False)  # its being away is no reason
+    presence = Presence(settings.model_copy(update={"alive_file": file}), nowhere, worker="w", role="planner")
+    presence.start()
+    await eventually(file.exists)
+    file.unlink()
+    await eventually(file.exists)
+    await presence.close()
+    file.unlink()
+    await asyncio.sleep(4 * BEAT_S)
+    assert not file.exists()
+    nowhere.close()
