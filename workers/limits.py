@@ -51,7 +51,7 @@ CLOSE_S = 1.0
 _CONSTANTS = {
     name: value for name, value in vars(limit_book).items() if name.isupper() and isinstance(value, float | int)
 }
-_SCRIPT = "".join(
+SCRIPT = "".join(
     f"local {name} = {value}\n"
     for name, value in {**_CONSTANTS, "STATE_TTL_S": STATE_TTL_S, "EPOCH_S": EPOCH_S}.items()
 ) + files("k2think.workers").joinpath("limits.lua").read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ class LimitScript:
         # Braces: a cluster puts both keys into one slot.
         key = f"{KEY_PREFIX}{{{name}}}"
         self.keys = [f"{key}.state", f"{key}.streams"]
-        self._run = client.register_script(_SCRIPT)
+        self._run = client.register_script(SCRIPT)
 
     async def reserve(self, terms: Terms, *, process: str, id: str, tokens: int, now: float | None = None) -> Answer:
         """As `Book.reserve`, at `now` or by the clock of Redis. Raises redis-py's errors and OSError."""
@@ -164,6 +164,11 @@ class RedisLimiter:
             yield reservation
         finally:
             self._end(turn, reservation)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the limits are kept in Redis; False = it is away."""
+        return time.monotonic() >= self._away_until
 
     async def aclose(self) -> None:
         """Give back what has ended, and disconnect."""
@@ -311,7 +316,7 @@ class RedisLimiter:
 
     async def _in_redis(self, call: Callable[[], Awaitable[F]]) -> F | None:
         """Return what Redis says; None = it is away."""
-        if time.monotonic() < self._away_until:
+        if not self.shared:
             return None
         try:
             said = await call()

@@ -99,7 +99,8 @@ class SimulatedServer:
         self._models = models
         self._api_key = api_key
         self._context_tokens = context_tokens
-        self._rates = rates
+        self.rates = rates
+        """Quotas per minute; None = none."""
         self._role_of = role_of
         self._address = (host, port)
         self._runner: web.AppRunner | None = None
@@ -198,9 +199,9 @@ class SimulatedServer:
             body = error_body(text, kind="BadRequestError", code="context_length_exceeded")
             self._close(record, CallOutcome.refused)
             return web.json_response(body, status=400)
-        if self._rates is not None:
+        if self.rates is not None:
             wish = chat.max_tokens or COMPLETION_TOKENS_MAX
-            taken = self._rates.admit(prompt_tokens=record.prompt_tokens, completion_max=wish)
+            taken = self.rates.admit(prompt_tokens=record.prompt_tokens, completion_max=wish)
             record.rate_headers = taken.headers
             if isinstance(taken, Refusal):
                 self._close(record, CallOutcome.refused)
@@ -330,8 +331,8 @@ class SimulatedServer:
     def _close(self, record: CallRecord, outcome: CallOutcome) -> None:
         if record.outcome is CallOutcome.open:
             record.outcome, record.closed_at = outcome, time.monotonic()
-            if record.admission is not None and self._rates is not None:
-                self._rates.settle(record.admission, used_tokens=record.prompt_tokens + record.sent_tokens)
+            if record.admission is not None and self.rates is not None:
+                self.rates.settle(record.admission, used_tokens=record.prompt_tokens + record.sent_tokens)
 
     def _facts(self, record: CallRecord, reply: Reply, plan: Plan, queued_s: float) -> dict[str, Any]:
         """Return usage, Cerebras' `time_info` and vLLM's `metrics`."""
