@@ -1,0 +1,144 @@
+"""A Hugging Face hub on this machine, as far as downloading a model speaks with one."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TOKEN = "hf_let_me_in"
+
+
+@dataclass
+class Hub:
+    """What the hub has and does."""
+
+    models: dict[str, Path]
+    """OWNER/NAME → folder with its files."""
+    gated: set[str] = field(default_factory=set[str])
+    """Models that only TOKEN opens."""
+    breaks_after: dict[str, int] = field(default_factory=dict[str, int])
+    """File → bytes after which a download of it loses the connection."""
+    status: int | None = None
+    """Status of every answer; None = as it should be."""
+    claimed_bytes: int | None = None
+    """Size that is told of the weights; None = the true one."""
+    url: str = ""
+    ranges: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """File and Range header of every download."""
+
+
+@contextmanager
+def serving_hub(hub: Hub) -> Iterator[Hub]:
+    """Serve while the block runs."""
+
+    class Handler(_Handler):
+        shared = hub
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    shared: Hub
+
+    def do_GET(self) -> None:
+        hub, path = self.shared, unquote(urlsplit(self.path).path)
+        if hub.status is not None:
+            return self._say(hub.status, {"error": "as told"})
+        api, _, rest = path.removeprefix("/").partition("/") if path.startswith("/api/") else ("", "", path[1:])
+        if api:
+            rest = rest.removeprefix("models/")
+        name = "/".join(rest.split("/")[:2])
+        folder = hub.models.get(name)
+        if folder is None:
+            return self._say(401, {"error": "Repository not found"}, code="RepoNotFound")
+        if name in hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self._say(401, {"error": "Access is restricted"}, code="GatedRepo")
+        more = rest.removeprefix(name).strip("/")
+        kind, _, below = more.partition("/")
+        if not api and kind == "resolve":
+            return self._file(folder, below.partition("/")[2])
+        revision = below.partition("/")[0] or "main"
+        if revision not in ("main", COMMIT):
+            return self._say(404, {"error": "Invalid rev id"}, code="RevisionNotFound")
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        names = [file.relative_to(folder).as_posix() for file in files]
+        if kind == "tree":
+            rows = [
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": _digest(file)}
+                for name, file in zip(names, files, strict=True)
+            ]
+            return self._say(200, rows)
+        siblings = [
+            {"rfilename": name, "size": self._told_size(file), "blobId": _digest(file)}
+            for name, file in zip(names, files, strict=True)
+        ]
+        self._say(200, {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []})
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _told_size(self, file: Path) -> int:
+        claimed = self.shared.claimed_bytes
+        weights = file.suffix in (".safetensors", ".bin")
+        return claimed if claimed is not None and weights else file.stat().st_size
+
+    def _file(self, folder: Path, name: str) -> None:
+        file = folder / name
+        if not file.is_file():
+            return self._say(404, {"error": "Entry not found"}, code="EntryNotFound")
+        content = file.read_bytes()
+        head = {"ETag": f'"{_digest(file)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        wanted = self.headers.get("Range")
+        if self.command == "GET":
+            self.shared.ranges.append((name, wanted or ""))
+        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+        if wanted:
+            head["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        body = content[start:]
+        self.send_response(206 if wanted else 200)
+        for key, value in (head | {"Content-Length": str(len(body))}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        limit = self.shared.breaks_after.get(name)
+        self.wfile.write(body if limit is None else body[:limit])
+        if limit is not None:
+            self.wfile.flush()
+            self.close_connection = True
+
+    def _say(self, status: int, value: object, *, code: str = "") -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if code:
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", code)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
