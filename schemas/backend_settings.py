@@ -91,6 +91,8 @@ class BackendSettings(BaseModel):
     """Embedded engine: streams above which new requests are not speculated. 0 = all are, and the model is loaded once, not twice."""
     threads: int = Field(default=0, ge=0)
     """Embedded engine: inference threads; 0 = half of the cores, at least one."""
+    precision: Literal["f32", "auto"] = "f32"
+    """Embedded engine: arithmetic. With f32 a seed gives the same text alone, among others and speculated; auto = bf16 where there is."""
     classes: tuple[BackendName, ...] = ()
     """Names under which a request may ask for this backend among others, such as fast or cheap."""
     weight: float = Field(default=1.0, gt=0, le=100)

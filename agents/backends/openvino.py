@@ -1,8 +1,8 @@
 """The embedded default: an openvino-genai engine in this very process, on any CPU.
 
 The model is the bundled k2think-mini or any OpenVINO GenAI folder with its own chat template. Streams share one engine, which
-batches them step by step. Seeds are per request; the same seed gives the same text as long as the engine's arithmetic does
-not depend on what else is in the batch, which floating point does not promise. Prompt lookup (`speculative_tokens`) keeps the
+batches them step by step. Seeds are per request; with `precision` f32 the same seed gave the same text alone, among others
+and with prompt lookup in every trial (docs/backends.md), in bf16 it does not. Prompt lookup (`speculative_tokens`) keeps the
 distribution, and is used only while few streams run (`speculative_streams_max`).
 """
 
@@ -52,6 +52,7 @@ class OpenVINOBackend:
             folder=self._folder,
             model=self.model,
             threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // 2),
+            exact=settings.precision == "f32",
             speculative_tokens=settings.speculative_tokens,
             speculative_streams_max=settings.speculative_streams_max,
             context_tokens=min(known, settings.context_tokens or known),
@@ -98,6 +99,7 @@ class OpenVINOBackend:
             "folder": str(self._folder),
             "context": f"{made_of.context_tokens:,} tokens",
             "threads": str(made_of.threads),
+            "precision": "f32" if made_of.exact else "auto",
             "speculation": f"prompt lookup, {lookup} tokens a step{while_few}" if lookup else "off",
             "engine": f"openvino-genai {importlib.metadata.version('openvino-genai')}",
         }

@@ -22,6 +22,8 @@ class EngineSettings:
     """Name to report."""
     threads: int
     """Inference threads."""
+    exact: bool
+    """Whether all arithmetic is in f32; else in what the processor is fastest with."""
     speculative_tokens: int
     """Prompt-lookup tokens per step; 0 = off."""
     speculative_streams_max: int

@@ -82,6 +82,9 @@ class Pipelines:
         scheduler = self._genai.SchedulerConfig()
         scheduler.max_num_batched_tokens = BATCH_TOKENS_MAX
         properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": self._settings.threads}
+        if self._settings.exact:
+            # In bf16 a step of several tokens rounds otherwise than one of a single token.
+            properties["INFERENCE_PRECISION_HINT"] = "f32"
         if lookup:
             properties["prompt_lookup"] = True
         return self._genai.ContinuousBatchingPipeline(folder, self.codec.tokenizer, scheduler, "CPU", **properties)
