@@ -4,9 +4,9 @@
     python benchmarks/speculation.py --model wide8 --streams 1,2,4,8,16 --tokens 1,2,4
 
 The widened model writes what k2think-mini writes and costs what a model of its size costs. Each cell is measured `--rounds`
-times, plain and speculated in turn and with the same seeds, so that what else the machine does meets both: the ratios are
-medians over the rounds, of the clock and of this process's CPU. `same_text` counts the requests whose text was the same both
-ways. `switched` is the engine as it is used, with `speculative_streams_max` at its default.
+times, plain and speculated in turn (each round begins with another of them) and with the same seeds, so that what else the
+machine does meets both: the ratios are medians over the rounds, of the clock and of this process's CPU. A first round, which
+compiles kernels for the shapes, does not count. `same_text` counts the requests whose text was the same both ways. `switched` is the engine as it is used, with `speculative_streams_max` at its default.
 """
 
 import argparse
@@ -89,15 +89,17 @@ async def measure(options: argparse.Namespace) -> list[dict[str, object]]:
     try:
         for backend in variants.values():
             await backend.probe()
-            await run(backend, problems(families, 1, seed=0), 1, max_tokens=8, seed=0)
         for streams in map(int, options.streams.split(",")):
             found: dict[str, list[Run]] = {name: [] for name in variants}
-            for number in range(options.rounds):
+            order = list(variants)
+            for number in range(options.rounds + 1):
                 prompts = problems(families, max(REQUESTS_MIN, 2 * streams), seed=number)
-                for name, backend in variants.items():
-                    found[name].append(
-                        await run(backend, prompts, streams, max_tokens=options.max_tokens, seed=1000 * number)
-                    )
+                for name in order:
+                    seed = 1000 * number
+                    done = await run(variants[name], prompts, streams, max_tokens=options.max_tokens, seed=seed)
+                    if number:
+                        found[name].append(done)
+                order = order[1:] + order[:1]
             cells.append({"streams": streams} | {name: summary(runs, found["plain"]) for name, runs in found.items()})
     finally:
         for backend in variants.values():
