@@ -104,7 +104,13 @@ _FAIL = (
 _RETRY = (
     update(steps)
     .where(*_FENCED)
-    .values(status="ready", due_at=bindparam("due_at"), ready_at=bindparam("due_at"), lease_until=None)
+    .values(
+        status="ready",
+        due_at=bindparam("due_at"),
+        ready_at=bindparam("due_at"),
+        lease_until=None,
+        released=steps.c.released + bindparam("uncounted"),
+    )
 )
 _CANCEL = update(steps).where(*_FENCED).values(status="cancelled", lease_until=None, finished_at=bindparam("now"))
 _RELEASE = (
@@ -201,11 +207,18 @@ def finish_step(conn: Connection, claim: Claim, *, result: StepResult, call: Cal
 
 
 def fail_step(
-    conn: Connection, claim: Claim, *, failure: StepFailure, call: CallTrace | None, retry_at: float | None, now: float
+    conn: Connection,
+    claim: Claim,
+    *,
+    failure: StepFailure,
+    call: CallTrace | None,
+    retry_at: float | None,
+    now: float,
+    counts: bool = True,
 ) -> bool:
     """Write that the attempt failed: the step is ready again at `retry_at`, or failed for good when that is None.
 
-    False = the fence is lost and only the attempt's row changed. As for `finish_step`, the caller holds the job's lock and
+    `counts`: whether the attempt counts toward the dead letters. False = the fence is lost and only the attempt's row changed. As for `finish_step`, the caller holds the job's lock and
     lets the decision that follows be part of the same transaction.
     """
     job_id, step, attempt = _key(claim)
@@ -213,7 +226,7 @@ def fail_step(
         values = {"failure": dump(failure), "failure_code": failure.code, "now": now}
         held = conn.execute(_FAIL, _fenced(claim) | values).rowcount
     else:
-        held = conn.execute(_RETRY, _fenced(claim) | {"due_at": retry_at}).rowcount
+        held = conn.execute(_RETRY, _fenced(claim) | {"due_at": retry_at, "uncounted": 0 if counts else 1}).rowcount
     if not held:
         close_late(conn, job_id, step, attempt, now=now, call=call)
         return False

@@ -102,7 +102,12 @@ steps = Table(
     Column("priority", Integer, nullable=False, comment="Queue priority, 0 first."),
     Column("status", Text, nullable=False, comment="StepStatus."),
     Column("attempts", Integer, nullable=False, comment="Claims so far; the number of the newest one is the fence."),
-    Column("released", Integer, nullable=False, comment="Of the attempts, those handed back by a worker that stopped."),
+    Column(
+        "released",
+        Integer,
+        nullable=False,
+        comment="Of the attempts, those that count for nothing: handed back, or told to wait.",
+    ),
     Column("due_at", Double, nullable=False, comment="When a ready step that nobody claimed is published again."),
     Column("lease_until", Double, comment="When the claim runs out; NULL = not running."),
     Column("worker", Text, comment="Worker that holds or last held the lease; NULL = none yet."),

@@ -19,7 +19,7 @@ from ..agents.safety import screen
 from ..agents.verifier import compare
 from ..schemas.backend_settings import BackendSettings
 from ..schemas.completion import CompletionRequest
-from ..schemas.errors import BackendError, BackendsResting, K2ThinkError
+from ..schemas.errors import BackendError, BackendsResting, K2ThinkError, RateLimited
 from ..schemas.messages import (
     AGENT_OF_KIND,
     AgentKind,
@@ -166,7 +166,9 @@ class StepRunner:
         failure = _failure(exc)
         if not isinstance(exc, K2ThinkError):
             log.exception("agent_crashed", kind=claim.envelope.body.kind)
-        retry_at = self._retry_at(claim.starts, exc)
+        # Who is told to wait has not failed; the job's deadline ends that.
+        counts = not isinstance(exc, RateLimited)
+        retry_at = self._retry_at(claim.starts if counts else 1, exc)
         log.warning(
             "step_failed",
             code=failure.code,
@@ -176,7 +178,13 @@ class StepRunner:
         kept = await self._coordinator.advance(
             claim.envelope.job_id,
             lambda connection: fail_step(
-                connection, claim, failure=failure, call=_used(record), retry_at=retry_at, now=self._database.now()
+                connection,
+                claim,
+                failure=failure,
+                call=_used(record),
+                retry_at=retry_at,
+                now=self._database.now(),
+                counts=counts,
             ),
         )
         if kept and retry_at is None:

@@ -112,7 +112,8 @@ def settings_of(up: RunningUp, **fields: Any) -> Settings:
     """Settings of a client of that stack."""
     database = up.environment.get("K2THINK_DATABASE_URL")
     url = SecretStr(database) if database else None
-    settings = Settings(_env_file=None, data_dir=up.folder, database_url=url, **fields)  # pyright: ignore[reportCallIssue]
+    backends = json.loads(up.environment.get("K2THINK_BACKENDS", "{}"))
+    settings = Settings(_env_file=None, data_dir=up.folder, database_url=url, backends=backends, **fields)  # pyright: ignore[reportCallIssue]
     return with_broker(settings, broker_url_of(socket_path(up.folder)))
 
 

@@ -106,11 +106,20 @@ class Story:
         return self._locked(claim, lambda conn: finish_step(conn, claim, result=result, call=call, now=self.now))
 
     def fail(
-        self, claim: Claim, failure: StepFailure, *, retry_at: float | None = None, call: CallTrace | None = None
+        self,
+        claim: Claim,
+        failure: StepFailure,
+        *,
+        retry_at: float | None = None,
+        call: CallTrace | None = None,
+        counts: bool = True,
     ) -> bool:
         """Report that the claimed step failed."""
         return self._locked(
-            claim, lambda conn: fail_step(conn, claim, failure=failure, call=call, retry_at=retry_at, now=self.now)
+            claim,
+            lambda conn: fail_step(
+                conn, claim, failure=failure, call=call, retry_at=retry_at, now=self.now, counts=counts
+            ),
         )
 
     def _locked(self, claim: Claim, change: Callable[[Connection], bool]) -> bool:

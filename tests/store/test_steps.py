@@ -124,6 +124,16 @@ def test_a_message_for_nothing_claims_nothing(story: Any) -> None:
     assert story.claim(message.model_copy(update={"step": "unknown"})) is None
 
 
+def test_an_attempt_that_was_told_to_wait_does_not_count_toward_the_dead_letters(story: Any) -> None:
+    message = story.accept()
+    slow_down = StepFailure(code="backend_rate_limited", message="slow down")
+    for counts, starts in ((False, 1), (True, 1), (False, 2), (True, 2), (True, 3)):
+        claim = story.claimed(message)
+        assert claim.starts == starts
+        assert story.fail(claim, slow_down, retry_at=story.now, counts=counts)
+        message = message.model_copy(update={"attempt": message.attempt + 1})
+
+
 def test_no_work_starts_past_the_deadline_or_after_the_end(story: Any) -> None:
     late, ended = story.accept(policy={"deadline_s": 10}), story.accept()
     story.end(ended.job_id, Ending(status=JobStatus.cancelled))

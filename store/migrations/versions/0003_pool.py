@@ -78,3 +78,7 @@ def upgrade() -> None:
                 comment="Tokens that they generated.",
             )
         )
+    if op.get_bind().dialect.name == "postgresql":  # SQLite keeps no comments
+        op.alter_column(
+            "steps", "released", comment="Of the attempts, those that count for nothing: handed back, or told to wait."
+        )
