@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from harness.deployment import accept_command, known_variables
 from k2think.schemas.settings import GatewaySettings, Settings
 
 ROOT = Path(__file__).parents[1]
