@@ -8,6 +8,7 @@ import typer
 from .. import __version__
 from ..schemas.errors import K2ThinkError
 from .batch import batch_app
+from .bench import bench_app
 from .doctor import doctor
 from .exits import Exit, fail
 from .inspect import jobs_app, queues
@@ -61,6 +62,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
 app.add_typer(redis_app, name="redis")
 app.add_typer(vllm_app, name="vllm")
+app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
 
