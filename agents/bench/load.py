@@ -38,9 +38,10 @@ class Load:
         named = f"{self.seed}/{streams}/{round_number}"
         return [self._request(f"{named}/{number}") for number in range(streams * self.calls)]
 
-    def warm_up(self) -> CompletionRequest:
-        """Return a short request that loads models and opens connections."""
-        return self._request(f"{self.seed}/warm-up").model_copy(update={"max_tokens": WARM_UP_TOKENS})
+    def warm_ups(self, streams: int) -> list[CompletionRequest]:
+        """Return a short request for each stream, which loads models and opens connections."""
+        named = [f"{self.seed}/{streams}/warm-up/{number}" for number in range(streams)]
+        return [self._request(name).model_copy(update={"max_tokens": WARM_UP_TOKENS}) for name in named]
 
     def _request(self, named: str) -> CompletionRequest:
         dice = random.Random(named)

@@ -147,11 +147,11 @@ async def _roofline(target: Target, backend: Backend) -> Roofline:
 async def _levels(
     clients: dict[str, Client], load: Load, roofline: Roofline, progress: Callable[[str], None]
 ) -> tuple[Level, ...]:
-    progress("warming up")
-    for client in clients.values():
-        _check_tokens(await client.run([load.warm_up()], 1))
     levels: list[Level] = []
     for streams in load.streams:
+        progress(f"{streams} streams, warming up")
+        for client in clients.values():
+            _check_tokens(await client.run(load.warm_ups(streams), streams))
         runs: dict[str, list[Run]] = {name: [] for name in clients}
         for number in range(load.rounds):
             requests = load.requests(streams, number)
@@ -166,7 +166,7 @@ async def _levels(
 
 
 def _check_tokens(run: Run) -> None:
-    if run.failures:
+    if not run.samples:
         raise run.failures[0]
     if not any(sample.tokens for sample in run.samples):
         raise ConfigurationError("the model generates no tokens: there is nothing to measure")
