@@ -88,9 +88,14 @@ def _call(call: CallTrace) -> Iterator[str]:
         facts.append(f"draft acceptance {call.draft_acceptance:.2f}")
     if call.accepted_length is not None:
         facts.append(f"{call.accepted_length:.2f} tokens a verification")
+    if call.limit_wait_s is not None:
+        facts.append(f"{call.limit_wait_s:.3f} s before it for the backend's limits")
     if call.retries:
         facts.append(f"{call.retries} refused calls tried again")
     yield f"{_INDENT}{', '.join(facts)}"
+    for left in call.left_calls:
+        cost = f"{left.duration_s:.3f} s, tokens: prompt {left.usage.prompt}, completion {left.usage.completion}"
+        yield f"{_INDENT}before or beside it: backend {left.backend} ({left.reason}), {cost}"
     yield f"{_INDENT}parameters: {json.dumps(call.parameters, ensure_ascii=False)}"
     if call.rate_limits:
         yield f"{_INDENT}rate limits: {json.dumps(call.rate_limits, ensure_ascii=False)}"

@@ -165,6 +165,7 @@ class Counters:
         for agent_name, backend in backends:
             self._first_token.labels(backend)
             self._spend.labels(backend)
+            self._throttled.labels(backend)
             self._rests.labels(backend)
             self._calls.labels(agent_name, backend, "ok")
             for kind in ("prompt", "completion", "reasoning"):

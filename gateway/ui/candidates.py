@@ -124,8 +124,19 @@ def speed_of(call: CallTrace | None) -> Speed | None:
         prompt=usage.prompt,
         completion=usage.completion,
         reasoning=usage.reasoning,
-        engine=_engine_words(call),
+        engine=", ".join(filter(None, (_left_words(call), _limit_words(call), _engine_words(call)))),
     )
+
+
+def _left_words(call: CallTrace) -> str:
+    """Return which other backends were asked in vain, in words; empty = none."""
+    names = ", ".join(f"{left.backend} ({left.reason}, {left.duration_s:.1f} s)" for left in call.left_calls)
+    return f"in vain from {names}" if names else ""
+
+
+def _limit_words(call: CallTrace) -> str:
+    """Return how long the call waited for limits, in words; empty = it did not."""
+    return f"waited {call.limit_wait_s:.3f} s for the backend's limits" if call.limit_wait_s else ""
 
 
 def _engine_words(call: CallTrace) -> str:

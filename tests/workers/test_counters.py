@@ -134,6 +134,19 @@ def test_what_speculation_brought_is_counted_where_it_is_told(counters: Counters
     assert value(counters, "k2think_draft_acceptance_bucket", backend="fast", le="0.3") == 1
 
 
+def test_waits_for_limits_and_refusals_are_counted(counters: Counters) -> None:
+    counters.called("planner", CallTrace(backend="fast", limit_wait_s=0.2), BackendSettings(), outcome="ok")
+    counters.called("planner", CallTrace(backend="free"), BackendSettings(), outcome="ok")
+    counters.throttled("fast")
+    counters.streams_allowed("fast", 12)
+    counters.streams_allowed("free", None)
+
+    assert value(counters, "k2think_limit_wait_seconds_sum", backend="fast") == pytest.approx(0.2)
+    assert value(counters, "k2think_rate_refusals_total", backend="fast") == 1
+    for sample in ("k2think_limit_wait_seconds_count", "k2think_streams_allowed"):
+        assert [labels for labels, _ in values(counters)[sample]] == [{"backend": "fast"}]
+
+
 def test_jobs_are_counted_by_their_end(counters: Counters) -> None:
     counters.job_ended(SolveResult(job_id="j", status=JobStatus.refused))
     counters.job_ended(SolveResult(job_id="j", status=JobStatus.succeeded))
