@@ -17,7 +17,7 @@ from k2think.schemas.completion import TokenUsage
 from k2think.schemas.jobs import JobStatus, SelectionReport, SolveRequest, SolveResult
 from k2think.schemas.outcomes import StepFailure, StepStatus
 from k2think.schemas.policy import Selection
-from k2think.schemas.trace import AttemptOutcome, AttemptTrace, CallTrace, JobTrace, StepTrace
+from k2think.schemas.trace import AttemptOutcome, AttemptTrace, CallTrace, JobTrace, LeftCall, StepTrace
 from k2think.store.overview import JobPoint
 
 BEGIN = 1_795_000_000.0
@@ -181,6 +181,9 @@ def test_the_engines_own_times_make_the_speed() -> None:
         engine_prompt_s=0.25,
         engine_completion_s=0.01,
         cached_prompt_tokens=8,
+        left_calls=[
+            LeftCall(backend="away", model="m", reason="backend_unreachable", usage=TokenUsage(), duration_s=0.31)
+        ],
         draft_acceptance=0.625,
         accepted_length=2.5,
     )
@@ -188,7 +191,7 @@ def test_the_engines_own_times_make_the_speed() -> None:
     assert speed is not None
     assert speed.rate == pytest.approx(2000.0)
     assert speed.engine == (
-        "queue 0.500 s, prompt 0.250 s, decoding 0.010 s, 8 prompt tokens from its cache, "
+        "in vain from away (backend_unreachable, 0.3 s), queue 0.500 s, prompt 0.250 s, decoding 0.010 s, 8 prompt tokens from its cache, "
         "62% of its drafts accepted, 2.50 tokens a verification"
     )
 

@@ -27,7 +27,10 @@ MODELS: list[type[BaseModel]] = [
     for cls in vars(module).values()
     if inspect.isclass(cls) and issubclass(cls, BaseModel) and cls.__module__ == module.__name__
 ]
-WITHOUT_UNIT = {"temperature", "top_p", "draft_acceptance", "accepted_length", "price_prompt", "price_completion"}
+WITHOUT_UNIT = {
+    *("temperature", "top_p", "draft_acceptance", "accepted_length", "price_prompt", "price_completion"),
+    *("weight", "hedge_share_max"),
+}
 """Floats that are pure numbers, or money."""
 
 

@@ -61,6 +61,7 @@ from k2think.schemas.trace import (
     JobEvent,
     JobSummary,
     JobTrace,
+    LeftCall,
     StepTrace,
 )
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -201,6 +202,15 @@ ATTEMPT = AttemptTrace(
         draft_acceptance=0.75,
         accepted_length=2.5,
         rate_limits={"x-ratelimit-remaining-requests-day": "99"},
+        left_calls=[
+            LeftCall(
+                backend="slow",
+                model="simulated",
+                reason="hedge_lost",
+                usage=TokenUsage(prompt=10, completion=3),
+                duration_s=0.5,
+            )
+        ],
     ),
 )
 STEP = StepTrace(

@@ -22,7 +22,7 @@ from k2think.schemas.outcomes import (
     StepStatus,
 )
 from k2think.schemas.progress import Decision, Ending, NewStep
-from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind
+from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind, LeftCall
 from k2think.store.jobs import events_after, job_trace, load_job
 from k2think.store.postgresql import THREADS
 from k2think.store.results import load_comparisons
@@ -31,6 +31,11 @@ from sqlalchemy import text
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
 FAILURE = StepFailure(code="backend_overloaded", message="the server is busy")
+
+
+LEFT = LeftCall(
+    backend="late", model="m", reason="hedge_lost", usage=TokenUsage(prompt=10, completion=4), duration_s=0.2
+)
 
 
 def call(completion: int = 20) -> CallTrace:
@@ -48,8 +53,14 @@ def call(completion: int = 20) -> CallTrace:
         duration_s=0.5,
         retries=1,
         engine_queue_s=0.01,
+        engine_prompt_s=0.02,
+        engine_completion_s=0.3,
+        cached_prompt_tokens=4,
         draft_acceptance=0.5,
+        accepted_length=1.5,
+        limit_wait_s=0.25,
         rate_limits={"x-ratelimit-remaining-tokens": "7"},
+        left_calls=[LEFT],
     )
 
 
@@ -153,7 +164,7 @@ def test_a_result_is_kept_with_its_call(story: Any) -> None:
     job = story.database.read_sync(lambda conn: load_job(conn, message.job_id))
     step = job.steps["screen_input"]
     assert (step.status, step.result) == (StepStatus.done, SAFE)
-    assert step.usage == TokenUsage(prompt=10, completion=20, reasoning=5)
+    assert step.usage == call().usage + LEFT.usage
     (attempt,) = trace(story, message.job_id).steps[0].attempts
     assert (attempt.outcome, attempt.finished_at) == (AttemptOutcome.done, story.now)
     # What neither database can hold is replaced; a pair of surrogates becomes the character it stands for.
@@ -161,6 +172,8 @@ def test_a_result_is_kept_with_its_call(story: Any) -> None:
         update={"raw_text": "two\N{REPLACEMENT CHARACTER} \N{GRINNING FACE} \N{REPLACEMENT CHARACTER}"}
     )
     assert attempt.call == expected
+    usage = story.end(message.job_id, Ending(status=JobStatus.refused)).result.usage
+    assert (usage.safety, usage.calls, usage.wasted_tokens) == (step.usage, {"safety": 1}, LEFT.usage.completion)
 
 
 def test_a_result_with_text_that_json_cannot_carry_is_kept(story: Any) -> None:
@@ -255,7 +268,7 @@ def test_a_failure_without_is_final(story: Any) -> None:
 
     step = story.database.read_sync(lambda conn: load_job(conn, message.job_id)).steps["screen_input"]
     assert (step.status, step.failure) == (StepStatus.failed, FAILURE)
-    assert step.usage.completion == 20
+    assert step.usage.completion == 24, "with those of the call that was left"
     assert story.claim(message.model_copy(update={"attempt": 2})) is None
 
 
