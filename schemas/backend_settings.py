@@ -105,8 +105,8 @@ class BackendSettings(BaseModel):
     """Seconds that it is left alone, doubled each time that a trial call fails."""
     breaker_rest_max_s: float = Field(default=15.0, gt=0, le=3600)
     """Seconds that it is left alone at most: how late a backend that is back may be noticed."""
-    hedge: BackendName | None = None
-    """Named backend that is asked as well when no token has come by the time in which 95 % of the calls have one. None = none."""
+    hedge: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,60}$")
+    """Named backend that is asked as well when no token has come by the time in which 95 % of calls have one; empty = none."""
     hedge_share_max: float = Field(default=0.1, gt=0, le=1)
     """Calls that may be hedged at most, as a share of all."""
     price_prompt: float = Field(default=0.0, ge=0)

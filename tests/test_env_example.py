@@ -79,7 +79,10 @@ def explanation(field: FieldInfo) -> str:
 
 
 @pytest.fixture
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """No variables of ours, and in the working folder the file of backends that the example names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "backends.toml").write_text('[fast]\nbackend = "vllm"\n')
     for name in list(os.environ):
         if name.startswith(("K2THINK_", "CEREBRAS_")):
             monkeypatch.delenv(name)
