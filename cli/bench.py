@@ -100,11 +100,11 @@ def bench_backend(
     from .bench_text import report_lines
     from .progress import Stages
 
-    levels = _levels(streams)
+    levels = levels_of(streams)
     if plot is not None:
-        _check_plot(plot)
+        check_plot(plot)
     settings = load_settings()
-    chosen = _chosen(settings, name)
+    chosen = chosen_backend(settings, name)
     changed = {field: value for field, value in (("base_url", base_url), ("model", model)) if value is not None}
     if changed:
         chosen = _changed(chosen, changed)
@@ -140,7 +140,7 @@ def bench_backend(
         print(f"drawn to {plot}", file=sys.stderr)
 
 
-def _levels(text: str) -> tuple[int, ...]:
+def levels_of(text: str) -> tuple[int, ...]:
     """Read a list of numbers of streams. Raises InvalidRequest."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and 1 <= int(part[:9]) <= STREAMS_MAX for part in parts):
@@ -153,7 +153,7 @@ def _levels(text: str) -> tuple[int, ...]:
     return levels
 
 
-def _check_plot(path: Path) -> None:
+def check_plot(path: Path) -> None:
     """Refuse a file that could not be written, before an hour of measuring. Raises InvalidRequest."""
     if path.suffix.lower() != ".svg":
         raise InvalidRequest(f"--plot: {path.name!r} must end in .svg, the one form that is drawn")
@@ -164,7 +164,7 @@ def _check_plot(path: Path) -> None:
         raise InvalidRequest(f"--plot: {path} cannot be written")
 
 
-def _chosen(settings: Settings, name: str) -> BackendSettings:
+def chosen_backend(settings: Settings, name: str) -> BackendSettings:
     """Return the settings that a name stands for. Raises ConfigurationError."""
     if name in settings.backends:
         return settings.backend(name)
