@@ -28,7 +28,7 @@ def solve(
         typer.Option(help='`default`, `paper`, or a JSON object such as \'{"selection": "vote", "deadline_s": 60}\'.'),
     ] = None,
     no_plan: Annotated[bool, typer.Option("--no-plan", help="Do not ask the planner.")] = False,
-    backend: Annotated[str | None, typer.Option(help="Named backend from K2THINK_BACKENDS for the candidates.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Named backend, or class of them, for the candidates.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the samplers, for an answer that can be had again.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON object.")] = False,
 ) -> None:
