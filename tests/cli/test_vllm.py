@@ -102,8 +102,8 @@ def start(cli: Cli, model: Path, tmp_path: Path) -> Iterator[Start]:
             stream.close()
 
 
-def run(cli: Cli, model: Path, *arguments: str, version: str = "0.32.0") -> subprocess.CompletedProcess[str]:
-    vllm = program(model.parent, version=version)
+def run(cli: Cli, model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    vllm = program(model.parent)
     return cli.run("vllm", "up", str(model), "--vllm", str(vllm), *arguments)
 
 
@@ -132,9 +132,7 @@ def test_ready_with_the_settings_started_again_and_ended_with_all_its_processes(
     assert gone(second["server"], second["engine"])
 
 
-def test_speculation_that_is_not_on_is_a_warning_and_ctrl_c_ends_it(
-    cli: Cli, model: Path, start: Start
-) -> None:
+def test_speculation_that_is_not_on_is_a_warning_and_ctrl_c_ends_it(cli: Cli, model: Path, start: Start) -> None:
     (model / "no_speculation").touch()
     running = start("--speculative", "draft:org/small")
     running.wait_for("K2THINK_GENERATOR__SPECULATIVE=draft:org/small")
@@ -191,17 +189,13 @@ def test_what_is_wrong_is_said_before_anything_is_started(cli: Cli, model: Path)
         other.listen()
         port = str(other.getsockname()[1])
         taken = run(cli, model, "--port", port)
-    missing = run(cli, model.parent / "nothing")
     word = run(cli, model, "--speculative", "medusa")
-    old = run(cli, model, version="0.11.2")
     absent = cli.run("vllm", "up", str(model), PATH=str(model))
 
-    assert [done.returncode for done in (taken, missing, word, old, absent)] == [2] * 5
+    assert [done.returncode for done in (taken, word, absent)] == [2] * 3
     assert f"port {port}" in taken.stderr
     assert "--port" in taken.stderr
-    assert "there is no model folder" in missing.stderr
     assert "--speculative: 'medusa' is no kind of speculation; choose ngram" in word.stderr
-    assert "vLLM 0.11 is too old" in old.stderr
     assert "vLLM was not found" in absent.stderr
     assert not (model / "started.jsonl").exists()
 
