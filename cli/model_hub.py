@@ -4,6 +4,7 @@ import contextlib
 import errno
 import shutil
 import sys
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from ..schemas.errors import (
 
 SPACE_SPARE_BYTES = 200_000_000
 """Bytes that must be left after a download."""
+STALE_S = 600.0
+"""Seconds without a byte after which a piece of a file belongs to nobody."""
 _SMALL = (".json", ".jinja", ".txt", ".model", ".md")
 """Endings of configurations, tokenizers and licences."""
 
@@ -78,9 +81,13 @@ def wanted_files(names: "dict[str, int]") -> list[str]:
 
 
 def download(repository: Repository, folder: Path) -> None:
-    """Download into `folder`, going on where an earlier try ended. Raises K2ThinkError."""
+    """Download into `folder`; files that an earlier try finished are not asked for again. Raises K2ThinkError."""
     hub = _hub()
     folder.mkdir(parents=True, exist_ok=True)
+    for left in (folder / ".cache").rglob("*.incomplete"):
+        # The library begins a file anew after a kill, and leaves the old piece.
+        if time.time() - left.stat().st_mtime > STALE_S:
+            left.unlink(missing_ok=True)
     missing = sum(size for name, size in repository.sizes.items() if not (folder / name).is_file())
     free = shutil.disk_usage(folder).free
     if free < missing + SPACE_SPARE_BYTES:
@@ -94,6 +101,8 @@ def download(repository: Repository, folder: Path) -> None:
             revision=repository.revision,
             local_dir=folder,
             allow_patterns=list(repository.sizes),
+            # With several, one broken connection closes the session that the others are using (huggingface_hub 2.4).
+            max_workers=1,
         )
     # Where the hub goes away in between, the library hands back what there is.
     short = [name for name in repository.sizes if not (folder / name).is_file()]

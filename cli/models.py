@@ -12,7 +12,7 @@ from ..schemas.completion import ChatMessage, CompletionRequest
 from ..schemas.errors import BackendError, ConfigurationError, InvalidRequest, NotFound
 from ..schemas.settings import load_settings
 from .progress import Stages
-from .terminal import cell, console, print_json, table
+from .terminal import cell, console, plain, print_json, table
 
 DOWNLOADS = ".downloads"
 """Folder, among the models, of downloads that are not complete or not converted."""
@@ -45,11 +45,15 @@ def list_(as_json: AsJson = False) -> None:
     shown = table("NAME", "SIZE", "PARAMETERS", "WEIGHTS", "CONTEXT", "TEMPLATES", "PATH", wide="PATH")
     for row in rows:
         context = f"{row['context_tokens']:,}" if row["context_tokens"] else "-"
-        templates = row["templates"] or "default"
-        known = (_size(row["bytes"]), _count(row["parameters"]), row["weights"] or "-", context, templates)
-        place = row["path"] if row["usable"] else f"{row['path']}: {row['problem']}"
-        shown.add_row(cell(row["name"]), *map(cell, known), cell(place))
+        weights = (row["weights"] or "-") if row["usable"] else "not usable"
+        known = (_size(row["bytes"]), _count(row["parameters"]), weights, context, row["templates"] or "default")
+        shown.add_row(cell(row["name"]), *map(cell, known), cell(row["path"]))
+    # A long path takes what is left, not what the others need.
+    shown.expand = True
     console().print(shown)
+    for row in rows:
+        if not row["usable"]:
+            print(plain(f"{row['name']}: {row['problem']}"))
 
 
 @models_app.command("pull")

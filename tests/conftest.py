@@ -45,6 +45,7 @@ ONLY_WITH_ALL = {
     "test_drain.py[redis_silent]": "while Redis stands still, which is sat out",
     "test_drain.py[database_silent]": "and while PostgreSQL does",
     "test_failures.py": "the client against servers that fail in many ways",
+    "test_models.py[real]": "a conversion, for which torch is installed apart",
     "test_telemetry.py": "three stacks with a collector",
     "test_tenants.py::cli": "forty processes of the command line",
     "test_ui_reading.py": "axe-core over all kinds of pages",

@@ -24,7 +24,9 @@ class Hub:
     gated: set[str] = field(default_factory=set[str])
     """Models that only TOKEN opens."""
     breaks_after: dict[str, int] = field(default_factory=dict[str, int])
-    """File → bytes after which a download of it loses the connection."""
+    """File → bytes after which its next download loses the connection."""
+    lost: set[str] = field(default_factory=set[str])
+    """Files whose download is answered by 500."""
     status: int | None = None
     """Status of every answer; None = as it should be."""
     claimed_bytes: int | None = None
@@ -60,42 +62,38 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.shared, unquote(urlsplit(self.path).path)
-        if hub.status is not None:
-            return self._say(hub.status, {"error": "as told"})
-        api, _, rest = path.removeprefix("/").partition("/") if path.startswith("/api/") else ("", "", path[1:])
-        if api:
-            rest = rest.removeprefix("models/")
-        name = "/".join(rest.split("/")[:2])
-        folder = hub.models.get(name)
-        if folder is None:
-            return self._say(401, {"error": "Repository not found"}, code="RepoNotFound")
-        if name in hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return self._say(401, {"error": "Access is restricted"}, code="GatedRepo")
-        more = rest.removeprefix(name).strip("/")
+        asked = path.removeprefix("/api/models/").strip("/")
+        name, more = "/".join(asked.split("/")[:2]), "/".join(asked.split("/")[2:])
         kind, _, below = more.partition("/")
-        if not api and kind == "resolve":
-            return self._file(folder, below.partition("/")[2])
-        revision = below.partition("/")[0] or "main"
-        if revision not in ("main", COMMIT):
-            return self._say(404, {"error": "Invalid rev id"}, code="RevisionNotFound")
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        names = [file.relative_to(folder).as_posix() for file in files]
-        if kind == "tree":
-            rows = [
-                {"type": "file", "path": name, "size": file.stat().st_size, "oid": _digest(file)}
-                for name, file in zip(names, files, strict=True)
-            ]
-            return self._say(200, rows)
-        siblings = [
-            {"rfilename": name, "size": self._told_size(file), "blobId": _digest(file)}
-            for name, file in zip(names, files, strict=True)
-        ]
-        self._say(200, {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []})
+        folder = hub.models.get(name)
+        if hub.status is not None:
+            self._say(hub.status, {"error": "as told"})
+        elif folder is None:
+            self._say(401, {"error": "Repository not found"}, code="RepoNotFound")
+        elif name in hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._say(401, {"error": "Access is restricted"}, code="GatedRepo")
+        elif kind == "resolve":
+            self._file(folder, below.partition("/")[2])
+        elif (below.partition("/")[0] or "main") not in ("main", COMMIT):
+            self._say(404, {"error": "Invalid rev id"}, code="RevisionNotFound")
+        else:
+            self._say(200, self._tree(folder) if kind == "tree" else self._about(name, folder))
 
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+    def _tree(self, folder: Path) -> list[dict[str, Any]]:
+        files = [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*")) if file.is_file()]
+        return [
+            {"type": "file", "path": name, "size": self._told_size(file), "oid": _digest(file)} for name, file in files
+        ]
+
+    def _about(self, name: str, folder: Path) -> dict[str, Any]:
+        tree = self._tree(folder)
+        siblings = [{"rfilename": row["path"], "size": row["size"], "blobId": row["oid"]} for row in tree]
+        return {"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
 
     def _told_size(self, file: Path) -> int:
         claimed = self.shared.claimed_bytes
@@ -105,11 +103,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, folder: Path, name: str) -> None:
         file = folder / name
         if not file.is_file():
-            return self._say(404, {"error": "Entry not found"}, code="EntryNotFound")
+            self._say(404, {"error": "Entry not found"}, code="EntryNotFound")
+            return
         content = file.read_bytes()
         head = {"ETag": f'"{_digest(file)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         wanted = self.headers.get("Range")
         if self.command == "GET":
+            if name in self.shared.lost:
+                self._say(500, {"error": "lost"})
+                return
             self.shared.ranges.append((name, wanted or ""))
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
         if wanted:
@@ -121,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        limit = self.shared.breaks_after.get(name)
+        limit = self.shared.breaks_after.pop(name, None)
         self.wfile.write(body if limit is None else body[:limit])
         if limit is not None:
             self.wfile.flush()
