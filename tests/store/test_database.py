@@ -4,43 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from k2think.schemas.errors import ConfigurationError, NotFound, SchemaMismatch, StoreError, StoreFull, StoreUnavailable
-from k2think.store import postgresql
+from harness.notes import keys, note
+from k2think.schemas.errors import ConfigurationError, NotFound, StoreError, StoreUnavailable
 from k2think.store.database import Database
-from k2think.store.jobs import list_jobs
 from k2think.store.migrate import check, upgrade
 from k2think.store.sqlite import SqliteRunner
 from sqlalchemy import Connection, text
 
 SECRET = "s3cr3t-pa55"
-
-
-def note(conn: Connection, value: float, *, key: str) -> None:
-    """Write a row that is easy to count: an event needs a job, so it is a job."""
-    conn.execute(
-        text(
-            "INSERT INTO jobs (id, tenant, request_digest, status, priority, attached, created_at, deadline_at, problem,"
-            " equivalences, request) VALUES (:key, 't', 'd', 'queued', 0, false, :value, 0, 'p', '[]', '{}')"
-        ),
-        {"key": key, "value": value},
-    )
-
-
-def keys(conn: Connection) -> set[str]:
-    return {row.id for row in conn.execute(text("SELECT id FROM jobs"))}
 
 
 async def test_an_operation_is_all_or_nothing(database: Database) -> None:
@@ -178,16 +158,6 @@ async def test_a_reader_cannot_write(database: Database) -> None:
     assert await database.read(keys) == set()
 
 
-@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_the_time_is_the_servers_and_not_this_machines(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    database.run_sync(lambda conn: None)
-    true = time.time()
-
-    monkeypatch.setattr(time, "time", lambda: 0.0)
-
-    assert true <= database.now() + 1 < true + 60
-
-
 class Panic(BaseException):
     """What a native library raises that gives up."""
 
@@ -281,133 +251,6 @@ def test_processes_take_turns_on_one_sqlite_file(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'full.db'}"
-    upgrade(url)
-    database = Database(url)
-
-    def limit(conn: Connection) -> int:
-        pages: int = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
-        return conn.exec_driver_sql(f"PRAGMA max_page_count = {pages + 1}").scalar_one()
-
-    def large(conn: Connection) -> None:
-        note(conn, 1.0, key="large")
-        conn.execute(text("UPDATE jobs SET problem = :x WHERE id = 'large'"), {"x": "x" * 100_000})
-
-    database.run_sync(limit)
-    with pytest.raises(StoreFull, match="free space"):
-        database.run_sync(large)
-    database.run_sync(lambda conn: conn.exec_driver_sql("PRAGMA max_page_count = 100000").scalar_one())
-    database.run_sync(large)
-
-    assert database.read_sync(keys) == {"large"}
-    database.close()
-
-
-async def test_a_full_disk_lets_the_small_operations_of_a_batch_through(tmp_path: Path) -> None:
-    """SQLite undoes the whole transaction when it is full; what others had in it must not be lost."""
-    url = f"sqlite:///{tmp_path / 'full.db'}"
-    upgrade(url)
-    database = Database(url)
-    hold = threading.Event()
-
-    def limit(conn: Connection) -> None:
-        pages: int = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
-        conn.exec_driver_sql(f"PRAGMA max_page_count = {pages + 3}").scalar_one()
-
-    def large(conn: Connection) -> None:
-        conn.execute(text("UPDATE jobs SET problem = :x"), {"x": "x" * 1_000_000})
-        note(conn, 1.0, key="x" * 1_000_000)
-
-    await database.run(limit)
-    started = threading.Event()
-    first = asyncio.create_task(database.run(lambda _: started.set() or hold.wait(30)))
-    await asyncio.to_thread(started.wait, 30)
-    batch = [
-        asyncio.create_task(database.run(operation))
-        for operation in (lambda conn: note(conn, 1.0, key="before"), large, lambda conn: note(conn, 2.0, key="behind"))
-    ]
-    await asyncio.sleep(0)
-    hold.set()
-    await first
-    outcomes = await asyncio.gather(*batch, return_exceptions=True)
-
-    assert outcomes[0] is None
-    assert isinstance(outcomes[1], StoreFull)
-    assert outcomes[2] is None
-    assert await database.read(keys) == {"before", "behind"}
-    database.close()
-
-
-_LIMITED = """
-import resource, sys
-from k2think.schemas.errors import StoreFull
-from k2think.store import postgresql
-from k2think.store.database import Database
-from sqlalchemy import text
-resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-database = Database(sys.argv[1])
-database.run_sync(lambda conn: conn.execute(text("CREATE TABLE t (x TEXT)")))
-try:
-    for _ in range(200):
-        database.run_sync(lambda conn: conn.execute(text("INSERT INTO t VALUES (:x)"), {"x": "x" * 10_000}))
-except StoreFull as exc:
-    print("full:", exc)
-database.close()
-"""
-
-
-def test_a_file_size_limit_is_told_as_full(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _LIMITED, f"sqlite:///{tmp_path / 'limited.db'}"]
-
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("full: no space left")
-
-
-def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    database = Database(f"sqlite:///{tmp_path / 'file' / 'k2think.db'}")
-
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
-        database.run_sync(lambda conn: None)
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
-        database.read_sync(lambda conn: None)
-    database.close()
-
-
-def test_a_missing_folder_is_made_only_when_wanted(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "k2think.db"
-    unwanted = Database(f"sqlite:///{path}", create_folder=False)
-    with pytest.raises(StoreUnavailable):
-        unwanted.run_sync(lambda conn: None)
-    unwanted.close()
-
-    wanted = Database(f"sqlite:///{path}")
-    wanted.run_sync(lambda conn: None)
-    wanted.close()
-
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
-    (tmp_path / "text.db").write_text("no database " * 1000)
-    database = Database(f"sqlite:///{tmp_path / 'text.db'}")
-
-    with pytest.raises(StoreError, match="not an SQLite database"):
-        database.run_sync(lambda conn: None)
-    database.close()
-
-
-def test_a_database_without_tables_says_what_to_run(empty_url: str) -> None:
-    database = Database(empty_url)
-
-    with pytest.raises(SchemaMismatch, match="k2think db upgrade"):
-        database.run_sync(list_jobs)
-    database.close()
-
-
 def test_a_locked_file_is_unavailable_after_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("k2think.store.sqlite.BUSY_TIMEOUT_S", 0.05)
     path = tmp_path / "locked.db"
@@ -424,117 +267,6 @@ def test_a_locked_file_is_unavailable_after_the_timeout(tmp_path: Path, monkeypa
 
     database.run_sync(lambda conn: note(conn, 1.0, key="later"))
     assert database.read_sync(keys) == {"later"}
-    database.close()
-
-
-def test_the_connection_comes_back_after_the_server_does(postgres_server: Any) -> None:
-    url = postgres_server.new_database()
-    upgrade(url)
-    database = Database(url)
-    database.run_sync(lambda conn: note(conn, 1.0, key="before"))
-
-    postgres_server.stop()
-    try:
-        with pytest.raises(StoreUnavailable):
-            database.run_sync(lambda conn: note(conn, 2.0, key="meanwhile"))
-        with pytest.raises(StoreUnavailable):
-            database.read_sync(keys)
-    finally:
-        postgres_server.start()
-    database.run_sync(lambda conn: note(conn, 3.0, key="after"))
-
-    assert database.read_sync(keys) == {"before", "after"}
-    database.close()
-
-
-def test_a_restart_between_two_operations_is_not_noticed(postgres_server: Any) -> None:
-    url = postgres_server.new_database()
-    upgrade(url)
-    database = Database(url)
-    database.run_sync(lambda conn: note(conn, 1.0, key="before"))
-
-    postgres_server.restart()
-    database.run_sync(lambda conn: note(conn, 2.0, key="after"))
-
-    assert database.read_sync(keys) == {"before", "after"}
-    database.close()
-
-
-def test_a_server_that_does_not_answer_is_given_up(postgres_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a session of the server that stands still with its connection open, then the operation runs on another one."""
-    monkeypatch.setattr(postgresql, "ANSWER_S", 1.0)
-    database = Database(postgres_server.new_database())
-    asks = text("SELECT pg_backend_pid()")
-    try:
-        silent: int = database.run_sync(lambda conn: conn.execute(asks).scalar_one())
-        os.kill(silent, signal.SIGSTOP)
-        try:
-            other: int = database.run_sync(lambda conn: conn.execute(asks).scalar_one())
-        finally:
-            os.kill(silent, signal.SIGCONT)
-
-        assert other != silent
-    finally:
-        database.close()
-
-
-def test_a_session_that_was_left_in_a_transaction_gives_up_its_locks(
-    postgres_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given an operation that stands still, then others go on, and it runs again when it moves."""
-    monkeypatch.setattr(postgresql, "ANSWER_S", 1.0)
-    url = postgres_server.new_database()
-    upgrade(url)
-    lost, database = Database(url), Database(url)
-    locked, done = threading.Event(), threading.Event()
-
-    def lock(conn: Connection) -> None:
-        conn.execute(text("LOCK TABLE jobs"))
-        locked.set()
-        done.wait(30)
-        conn.execute(text("SELECT 1"))
-
-    with ThreadPoolExecutor(1) as pool, contextlib.closing(lost), contextlib.closing(database):
-        losing = pool.submit(lost.run_sync, lock)
-        locked.wait(30)
-        monkeypatch.setattr(postgresql, "ANSWER_S", 30.0)
-        assert database.run_sync(lambda conn: note(conn, 1.0, key="after")) is None
-        done.set()
-        assert losing.result(30) is None, "it runs again"
-
-
-async def test_a_deadlock_is_run_again(postgres_server: Any) -> None:
-    """Two operations that take two rows in opposite order: one is chosen by the server to fail, and both succeed."""
-    url = postgres_server.new_database()
-    upgrade(url)
-    database = Database(url)
-    for key in ("a", "b"):
-        database.run_sync(lambda conn, key=key: note(conn, 0.0, key=key))
-    meeting = threading.Barrier(2)
-    runs: list[str] = []
-
-    def bump(first: str, second: str) -> Any:
-        def operation(conn: Connection) -> None:
-            runs.append(first)
-            statement = text("UPDATE jobs SET created_at = created_at + 1 WHERE id = :key")
-            conn.execute(statement, {"key": first})
-            with contextlib.suppress(threading.BrokenBarrierError):  # the second run is alone
-                meeting.wait(5)
-            conn.execute(statement, {"key": second})
-
-        return operation
-
-    def break_when_met() -> None:
-        meeting.abort()
-
-    both = asyncio.gather(database.run(bump("a", "b")), database.run(bump("b", "a")))
-    while len(runs) < 3:
-        await asyncio.sleep(0.01)
-    break_when_met()
-    await both
-
-    totals = await database.read(lambda conn: conn.execute(text("SELECT sum(created_at) FROM jobs")).scalar_one())
-    assert totals == 4.0
     database.close()
 
 
