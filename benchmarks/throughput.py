@@ -121,7 +121,7 @@ def race(
         ideal = "ideal" if plain else "ideal_streaming"
 
         def one_round(name: str, jobs: int, at_once: int, seed: int) -> Any:
-            return _round(
+            return run_round(
                 ideal, stacks.get(name), url, ledger_url, policy=profile.policy, jobs=jobs, at_once=at_once, seed=seed
             )
 
@@ -139,7 +139,7 @@ def race(
     return rows
 
 
-def _round(
+def run_round(
     ideal: str,
     stack: Stack | None,
     engine_url: str,
@@ -150,6 +150,7 @@ def _round(
     at_once: int,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+    """Run one round; return the client's outcome, the engine's ledger, and the CPU seconds of each process."""
     _fetch(f"{ledger_url}/begin", str(seed))
     options = {
         "runner": ideal if stack is None else "k2think",
@@ -188,7 +189,8 @@ def _module(name: str, options: dict[str, Any]) -> list[str]:
     return [sys.executable, "-m", f"race.{name}", json.dumps(options)]
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return what is checked out, in words."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -239,7 +241,7 @@ def main() -> None:
             **asdict(profile.exam),
         },
         "policy": profile.policy,
-        "commit": _commit(),
+        "commit": commit(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "load_average": {"before": load_before, "after": os.getloadavg()},
         "ideal_streams": options.ideal_streams,
