@@ -23,7 +23,7 @@ class Speculation(NamedTuple):
         if re.fullmatch(PATTERN, text) is None:
             raise ValueError(f"{text!r} is no kind of speculation; choose {WORDS}")
         kind, _, model = text.partition(":")
-        return cls(kind, model or None)  # type: ignore[arg-type]
+        return cls(kind, model or None)  # pyright: ignore[reportArgumentType]
 
     def __str__(self) -> str:
         return self.kind if self.model is None else f"{self.kind}:{self.model}"

@@ -183,6 +183,7 @@ class _Watch:
             model=self._server.name,
             api_key=key,
             speculative=None if speculation is None else str(speculation),
+            max_tokens=1,
         )
         backend = VllmBackend(settings, name="vllm")
         try:

@@ -10,7 +10,7 @@ counters and the mean length (one token of the model's own with each verificatio
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...schemas.backend_settings import BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, StreamItem
@@ -132,19 +132,31 @@ class VllmBackend(OpenAIBackend):
         return self._drafting
 
     async def probe(self) -> dict[str, str]:
-        """Check the model, and tell whether speculation is on. Raises BackendError."""
+        """Check the model, and tell whether speculation is on and samples as the model would. Raises BackendError."""
         facts = await super().probe()
+        too_long = facts.pop(WARNING, None)
         try:
             counters = draft_counters(await self.get_text(self._metrics_url))
         except BackendError:
             facts["speculation"] = "not known: /metrics cannot be read"
-            return facts
-        facts["speculation"] = described(counters)
-        wanted = self._settings.speculative
-        if counters is None and wanted is not None:
-            facts[WARNING] = not_on(wanted)
-        elif counters is not None:
-            facts |= await self._sampling_facts(facts["model"])
+        else:
+            facts["speculation"] = described(counters)
+            if counters is not None:
+                facts |= await self._sampling_facts(facts["model"])
+            elif self._settings.speculative is not None:
+                facts[WARNING] = not_on(self._settings.speculative)
+        warnings = [text for text in (facts.get(WARNING), too_long) if text is not None]
+        return facts | ({WARNING: "; ".join(warnings)} if warnings else {})
+
+    def served_facts(self, wanted: str, served: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """See `OpenAIBackend.served_facts`. vLLM refuses a call whose completion alone could be longer than the context."""
+        facts = super().served_facts(wanted, served)
+        context, asked = served[wanted].get("max_model_len"), self._settings.max_tokens
+        if isinstance(context, int) and asked > context:
+            facts[WARNING] = (
+                f"a completion may have {asked:,} tokens and the whole context {context:,}: vLLM refuses such calls; set "
+                f"K2THINK_<ROLE>__MAX_TOKENS (max_tokens) to {max(1, context // 2)} or so"
+            )
         return facts
 
     async def _sampling_facts(self, model: str) -> dict[str, str]:

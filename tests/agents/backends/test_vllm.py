@@ -125,6 +125,19 @@ async def test_probe_warns_where_speculation_was_asked_for_and_is_off() -> None:
     assert "`k2think vllm up MODEL --speculative eagle:org/head`" in facts[WARNING]
 
 
+async def test_probe_warns_where_completions_are_longer_than_the_context() -> None:
+    async with SimulatedServer(REPLY, context_tokens=512) as server:
+        for max_tokens in (513, 512):
+            backend = VllmBackend(
+                BackendSettings(base_url=server.url, model="simulated", max_tokens=max_tokens), name="vllm"
+            )
+            try:
+                facts = await backend.probe()
+            finally:
+                await backend.aclose()
+            assert ("vLLM refuses such calls" in facts.get(WARNING, "")) == (max_tokens == 513)
+
+
 @pytest.mark.parametrize("wrong", [False, True])
 async def test_probe_looks_at_sampled_tokens_where_speculation_is_on(attach: Attach, wrong: bool) -> None:
     engine = SimulatedEngine(draft_acceptance=0.25, samples_wrongly=wrong)
