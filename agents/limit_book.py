@@ -5,6 +5,7 @@ taken up front as if all of a completion came, and what did not come is put back
 headers tell: until then it holds a tenth of a minute, and it begins with what one call needs, so that nothing floods a server
 when limits begin afresh. `remaining` in a header was true when its call was taken in, so it is compared with what the bucket
 held then, and the difference is carried over: the first one at once, then means, since calls overtake each other on their way.
+What goes on missing is what others use of the same account: the bucket fills slower by that.
 
 Streams in flight go by additive increase and multiplicative decrease: fewer after a refusal, or when the time to first token
 rises far above the lowest; at most one decrease in the time that a stream takes, since the next one must first show its
@@ -27,7 +28,15 @@ BURST_MIN = 1 / 60
 BURST_REGROWTH_S = 3600.0
 """Seconds in which a bucket that was halved down to nothing grows to a whole minute's quota again."""
 HEED_S = 3.0
-"""Seconds over which a mean of differences between the server and a bucket goes. That of a refused call counts at once."""
+"""Seconds over which a mean of differences between the server and a bucket goes, at least. A refused call's counts at once."""
+HEED_HOLDS = 2.0
+"""The same in lengths of a stream, ways included, so that it covers calls with long ways; ..."""
+HEED_MAX_S = 10.0
+"""... but no longer."""
+OTHERS_WEIGHT = 0.3
+"""Share of the pace at which something went missing that is taken for the use of others from then on."""
+OTHERS_MAX = 0.8
+"""Share of a limit's rate that others are thought to use, at most."""
 PAUSE_S = 1.0
 """Pause of all after a refusal without Retry-After."""
 STREAMS_FIRST = 8.0
@@ -87,6 +96,9 @@ class Bucket:
     count: int = 0
     """Answers in that sum."""
     since: float = 0.0
+    """When that sum was begun."""
+    others: float = 0.0
+    """What others use of it in a second."""
 
     def carry(self, level: float) -> None:
         """Set the level to what it should have been; those under way are not to set it right once more."""
@@ -239,7 +251,7 @@ class Book:
         for bucket, configured in ((self.requests, terms.requests), (self.tokens, terms.tokens)):
             limit = _lesser(configured, bucket.limit)
             if limit is not None and bucket.known:
-                bucket.level = min(self._room(limit), bucket.level + limit / 60 * past_s)
+                bucket.level = min(self._room(limit), bucket.level + (limit / 60 - bucket.others) * past_s)
         self.streams = {id: until for id, until in self.streams.items() if until > now}
         self.line = {name: place for name, place in self.line.items() if place.due + WAITER_TTL_S > now}
         self.peers = {name: seen for name, seen in self.peers.items() if seen + PEER_TTL_S > now}
@@ -265,6 +277,7 @@ class Book:
         if limit is None:
             return
         level = bucket.level
+        heed_s = max(HEED_S, min(HEED_MAX_S, HEED_HOLDS * self.hold_s))
         if ours and told is not None and remaining is not None:
             then = outcome.granted.held[number] + (cost if outcome.used is None else 0.0)
             change = remaining - then + outcome.granted.carried[number] - bucket.carried
@@ -272,9 +285,12 @@ class Book:
                 bucket.sum += change + bucket.carried
                 bucket.count += 1
                 change = bucket.sum / bucket.count - bucket.carried
-            if not bucket.heeded or outcome.refused or now - bucket.since >= HEED_S:
+            if not bucket.heeded or outcome.refused or now - bucket.since >= heed_s:
                 # A limit of ours that is lower than the server's is not raised by what is left there.
                 level += change if limit >= told or change < 0 else 0.0
+                if bucket.heeded:
+                    missing = OTHERS_WEIGHT * change / max(heed_s, now - bucket.since)
+                    bucket.others = min(OTHERS_MAX * limit / 60, max(0.0, bucket.others - missing))
                 bucket.sum, bucket.count, bucket.since = 0.0, 0, now
             bucket.known = bucket.heeded = True
         bucket.carry(max(-limit, min(self._room(limit), level)))

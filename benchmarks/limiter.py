@@ -3,6 +3,7 @@
     python benchmarks/limiter.py                          # 20 processes, a minute a run, all ways: nine minutes
     python benchmarks/limiter.py --quota tokens --way learned --seconds 300
     python benchmarks/limiter.py --way configured --refill sliding --rate-headers none   # a server that tells nothing
+    python benchmarks/limiter.py --cost                   # of a turn that need not be waited for
 
 One simulated server keeps a quota as Cerebras does: a bucket that holds a minute's worth and fills all the time; in tokens,
 prompt and max_tokens are taken up front and what was not used is put back. The processes call it over HTTP as our workers do
@@ -37,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest
 from k2think.schemas.errors import BackendError
 from k2think.schemas.trace import CallTrace
-from k2think.workers.limits import limiter_of
+from k2think.workers.limits import RedisLimiter, limiter_of
 from k2think.workers.redis_server import broker_url_of, redis_child, socket_path, wait_until_up
 
 WAYS = ("none", "configured", "learned")
@@ -69,6 +71,7 @@ TOKEN_S = 0.005
 CHUNK_TOKENS = 20
 PROBLEM = "What is 347 + 58? Show the steps of the addition, digit by digit, and check the result by subtracting."
 START_S = 60.0
+COST_TURNS = 3_000
 
 
 async def serve(options: dict[str, Any]) -> None:
@@ -163,6 +166,24 @@ async def work(options: dict[str, Any]) -> None:
     print(json.dumps(report), flush=True)
 
 
+async def cost(broker_url: str) -> dict[str, float]:
+    """Take and settle turns one after the other, none of which has to wait."""
+    settings = BackendSettings.model_validate({"backend": "openai", "requests_per_minute": 10**9, "streams_max": 10**6})
+    limiter = RedisLimiter("limited", settings, broker_url=broker_url)
+
+    async def turns(count: int) -> None:
+        for _ in range(count):
+            async with limiter.reserve(tokens=MAX_TOKENS) as turn:
+                turn.settle(REASONING_TOKENS)
+
+    await turns(COST_TURNS // 10)
+    began, cpu = time.monotonic(), _cpu_s()
+    await turns(COST_TURNS)
+    seconds, cpu = time.monotonic() - began, _cpu_s() - cpu
+    await limiter.aclose()
+    return {"turns": COST_TURNS, "ms_per_turn": 1000 * seconds / COST_TURNS, "cpu_ms_per_turn": 1000 * cpu / COST_TURNS}
+
+
 def _cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -208,6 +229,21 @@ def run(options: argparse.Namespace, *, quota: str, way: str, broker_url: str) -
     }
 
 
+@contextlib.contextmanager
+def running_redis() -> Generator[str]:
+    """Yield the URL of a redis-server that is there for this."""
+    with tempfile.TemporaryDirectory(prefix="k2limits-") as root:
+        folder = Path(root)
+        redis = redis_child(folder)
+        redis.start()
+        try:
+            wait_until_up(redis, folder)
+            yield broker_url_of(socket_path(folder))
+        finally:
+            redis.terminate()
+            redis.wait(START_S)
+
+
 def _start(what: str, options: dict[str, Any]) -> "subprocess.Popen[str]":
     command = [sys.executable, __file__, "--as", what, json.dumps(options)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -247,23 +283,19 @@ def main() -> None:
         default=RateHeaders.cerebras.value,
         help="form of the server's headers (default: cerebras)",
     )
+    parser.add_argument("--cost", action="store_true", help="measure what a turn costs, and nothing else")
     options = parser.parse_args()
+    if options.cost:
+        with running_redis() as broker_url:
+            print(json.dumps(asyncio.run(cost(broker_url)), indent=2))
+        return
     rows: list[dict[str, Any]] = []
     load = os.getloadavg()
-    with tempfile.TemporaryDirectory(prefix="k2limits-") as root:
-        for quota in options.quota or QUOTAS:
-            for number, way in enumerate(options.way or WAYS):
-                folder = Path(root) / f"{quota}-{number}"
-                folder.mkdir()
-                redis = redis_child(folder)
-                redis.start()
-                try:
-                    wait_until_up(redis, folder)
-                    rows.append(run(options, quota=quota, way=way, broker_url=broker_url_of(socket_path(folder))))
-                finally:
-                    redis.terminate()
-                    redis.wait(START_S)
-                print(_table(rows[-1:]), file=sys.stderr)
+    for quota in options.quota or QUOTAS:
+        for way in options.way or WAYS:
+            with running_redis() as broker_url:
+                rows.append(run(options, quota=quota, way=way, broker_url=broker_url))
+            print(_table(rows[-1:]), file=sys.stderr)
     report = {
         "processes": options.processes,
         "callers": options.callers,

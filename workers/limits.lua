@@ -12,8 +12,8 @@ end
 local text = redis.call('GET', KEYS[1])
 local book = text and cjson.decode(text) or {
   at = now, burst = BURST_UNTOLD, told = false, pause_until = 0,
-  requests = {level = 0, carried = 0, known = false, heeded = false, sum = 0, count = 0, since = 0},
-  tokens = {level = 0, carried = 0, known = false, heeded = false, sum = 0, count = 0, since = 0},
+  requests = {level = 0, carried = 0, known = false, heeded = false, sum = 0, count = 0, since = 0, others = 0},
+  tokens = {level = 0, carried = 0, known = false, heeded = false, sum = 0, count = 0, since = 0, others = 0},
   allowed = STREAMS_FIRST, doubling = true, cut_at = 0, hold_s = HOLD_FIRST_S,
   first_sum = 0, first_count = 0, first_streams = 0, first_floor = 0, before_s = 0, before_streams = 0,
   line = {}, peers = {},
@@ -45,7 +45,9 @@ local function pass()
   book.burst = math.min(book.told and 1 or BURST_UNTOLD, book.burst + past_s / BURST_REGROWTH_S)
   for _, kind in ipairs({'requests', 'tokens'}) do
     local limit, bucket = limit_of(kind), book[kind]
-    if limit and bucket.known then bucket.level = math.min(room(limit), bucket.level + limit / 60 * past_s) end
+    if limit and bucket.known then
+      bucket.level = math.min(room(limit), bucket.level + (limit / 60 - bucket.others) * past_s)
+    end
   end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
   for name, place in pairs(book.line) do
@@ -82,6 +84,7 @@ local function heed(kind, cost, outcome, ours)
   local limit = limit_of(kind)
   if not limit then return end
   local level = bucket.level
+  local heed_s = math.max(HEED_S, math.min(HEED_MAX_S, HEED_HOLDS * book.hold_s))
   if ours and told and remaining then
     local held = granted.held[kind] + (outcome.used and 0 or cost)
     local change = remaining - held + granted.carried[kind] - bucket.carried
@@ -90,8 +93,12 @@ local function heed(kind, cost, outcome, ours)
       bucket.count = bucket.count + 1
       change = bucket.sum / bucket.count - bucket.carried
     end
-    if not bucket.heeded or outcome.refused or now - bucket.since >= HEED_S then
+    if not bucket.heeded or outcome.refused or now - bucket.since >= heed_s then
       if limit >= told or change < 0 then level = level + change end
+      if bucket.heeded then
+        local missing = OTHERS_WEIGHT * change / math.max(heed_s, now - bucket.since)
+        bucket.others = math.min(OTHERS_MAX * limit / 60, math.max(0, bucket.others - missing))
+      end
       bucket.sum, bucket.count, bucket.since = 0, 0, now
     end
     bucket.known, bucket.heeded = true, true

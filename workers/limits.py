@@ -25,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ..agents import limit_book
-from ..agents.limit_book import Book
+from ..agents.limit_book import STREAM_TTL_S, Book
 from ..agents.limit_terms import Answer, Both, Facts, Outcome, Terms
 from ..agents.limits import Reservation, read_rate_limits
 from ..schemas.backend_settings import BackendSettings
@@ -146,6 +146,8 @@ class RedisLimiter:
         """What Redis said last."""
         self._waiting: deque[_Waiter] = deque()
         self._ended: deque[tuple[_Turn, Outcome]] = deque()
+        self._unheard: deque[tuple[float, Outcome]] = deque()
+        """What Redis may not have heard, and until when (monotonic) it matters. It takes none of it twice."""
         self._in_flight: dict[str, _Turn] = {}
         self._in_line = False
         """Whether this process has a place in the line."""
@@ -244,13 +246,19 @@ class RedisLimiter:
 
     async def _round(self) -> float | None:
         """Settle what has ended, then ask for the first in line; return when to do so again, None = when there is news."""
+        while self._unheard and self.shared:
+            until, outcome = self._unheard.popleft()
+            if time.monotonic() < until:
+                await self._settle_in_redis(outcome)
         while self._ended:
             await self._settle(*self._ended.popleft())
         now = time.monotonic()
         if self._in_flight and now >= self._renew_at:
             await self._renew()
             self._renew_at = now + RENEW_S
-        renew_s = max(0.001, self._renew_at - now) if self._in_flight else None
+        renew_s = AWAY_S if self._unheard else None
+        if self._in_flight:
+            renew_s = max(0.001, self._renew_at - now)
         if not self._waiting:
             if self._in_line:
                 await self._leave()
@@ -286,10 +294,13 @@ class RedisLimiter:
 
     async def _ask(self, tokens: int) -> _Turn:
         id = uuid.uuid4().hex
-        process = self._process
+        process, tried = self._process, self.shared
         answer = await self._in_redis(lambda: self._script.reserve(self._terms, process=process, id=id, tokens=tokens))
         if answer is not None:
             return _Turn(id, answer, local=False)
+        if tried:
+            # It may have been granted by a Redis that could not say so.
+            self._unheard.append((time.monotonic() + STREAM_TTL_S, Outcome(id=id, granted=Answer(), tokens=tokens)))
         answer = self._book.reserve(time.monotonic(), self._share(), process=process, id=id, tokens=tokens)
         return _Turn(id, answer, local=True)
 
@@ -298,8 +309,11 @@ class RedisLimiter:
         if turn.local:
             self._book.settle(time.monotonic(), self._share(), outcome)
         else:
-            # What Redis does not hear of, it takes for ended some time later.
-            await self._in_redis(lambda: self._script.settle(self._terms, outcome))
+            await self._settle_in_redis(outcome)
+
+    async def _settle_in_redis(self, outcome: Outcome) -> None:
+        if await self._in_redis(lambda: self._script.settle(self._terms, outcome)) is None:
+            self._unheard.append((time.monotonic() + STREAM_TTL_S, outcome))
 
     async def _renew(self) -> None:
         local = [id for id, turn in self._in_flight.items() if turn.local]
