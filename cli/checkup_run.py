@@ -78,7 +78,7 @@ def check_database(settings: Settings) -> Check:
         )
     if state is SchemaState.current:
         try:
-            faults = database_faults(settings.sqlalchemy_url)
+            faults = database_faults(settings.sqlalchemy_url, pooled=settings.database_pooled)
         except StoreError as exc:
             return Check(name=name, state=State.bad, detail=str(exc), fix="see the message")
         return _with_faults(Check(name=name, state=State.ok, detail=f"{place}, schema up to date"), faults)
@@ -136,7 +136,7 @@ def check_up(settings: Settings) -> Check:
 
 def check_processes(settings: Settings) -> list[Check]:
     """Whether all roles that jobs need are alive, where any process is; nothing while there is no database to ask."""
-    from ..store.database import Database
+    from ..store.database import database_of
     from ..store.migrate import SchemaState, check
     from ..store.workers import ROLES_NEEDED, living_roles
 
@@ -144,7 +144,7 @@ def check_processes(settings: Settings) -> list[Check]:
     try:
         if check(settings.sqlalchemy_url) is not SchemaState.current:
             return []
-        database = Database(settings.sqlalchemy_url, create_folder=False)
+        database = database_of(settings, create_folder=False)
         try:
             living = database.read_sync(
                 lambda connection: living_roles(connection, since=database.now() - settings.lease_s)
@@ -167,7 +167,7 @@ def check_processes(settings: Settings) -> list[Check]:
 def check_doors(settings: Settings) -> Check:
     """Who may call a gateway with these settings; what keeps one from starting."""
     from ..gateway.address import is_loopback
-    from ..store.database import Database
+    from ..store.database import database_of
     from ..store.deliveries import check_webhook_settings
     from ..store.keys import any_key, any_valid_key
     from ..store.migrate import SchemaState, check
@@ -178,7 +178,7 @@ def check_doors(settings: Settings) -> Check:
     try:
         check_webhook_settings(settings)
         if check(settings.sqlalchemy_url) is SchemaState.current:
-            database = Database(settings.sqlalchemy_url, create_folder=False)
+            database = database_of(settings, create_folder=False)
             try:
                 made = database.read_sync(any_key)
                 valid = database.read_sync(lambda connection: any_valid_key(connection, now=time.time()))

@@ -203,7 +203,7 @@ def queues(as_json: AsJson = False) -> None:
 
 def open_database(settings: Settings) -> "Database":
     """Open the database to look at it. Raises NotFound when there is none yet, SchemaMismatch for another version's."""
-    from ..store.database import Database
+    from ..store.database import database_of
     from ..store.migrate import SchemaState, check, require_current
 
     if check(settings.sqlalchemy_url) is SchemaState.empty:
@@ -212,7 +212,7 @@ def open_database(settings: Settings) -> "Database":
             f"there are no jobs yet: nothing was ever run on {place} (K2THINK_DATA_DIR and K2THINK_DATABASE_URL name it)"
         )
     require_current(settings.sqlalchemy_url)
-    return Database(settings.sqlalchemy_url, create_folder=False)
+    return database_of(settings, create_folder=False)
 
 
 def live_broker(settings: Settings) -> str | None:

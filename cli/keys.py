@@ -132,7 +132,7 @@ def revoke(
 
 def doors_database() -> "Database":
     """Open the configured database with our tables in it, made where they are missing. Raises SchemaMismatch."""
-    from ..store.database import Database
+    from ..store.database import database_of
     from ..store.migrate import upgrade
     from ..workers.stack import prepare_data_dir
 
@@ -140,7 +140,7 @@ def doors_database() -> "Database":
     if settings.database_url is None:
         prepare_data_dir(settings)
     upgrade(settings.sqlalchemy_url)
-    return Database(settings.sqlalchemy_url)
+    return database_of(settings)
 
 
 def check_tenant(name: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from ..schemas.settings import Settings
-from ..store.database import Database
+from ..store.database import Database, database_of
 from ..workers.coordinator import Coordinator
 from ..workers.dispatcher import Dispatcher
 from ..workers.logs import quiet_logs
@@ -26,7 +26,7 @@ class Session:
 async def open_session(settings: Settings) -> AsyncGenerator[Session]:
     """Connect a client. `settings` must name a broker that is served (see `workers.stack.running_stack`)."""
     quiet_logs()
-    database = Database(settings.sqlalchemy_url)
+    database = database_of(settings)
     dispatcher = Dispatcher(broker_url(settings))
     coordinator = Coordinator(database, dispatcher)
     try:

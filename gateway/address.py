@@ -6,7 +6,7 @@ import time
 
 from ..schemas.errors import ConfigurationError
 from ..schemas.settings import GatewaySettings, Settings
-from ..store.database import Database
+from ..store.database import database_of
 from ..store.deliveries import check_webhook_settings
 from ..store.keys import any_valid_key
 
@@ -35,7 +35,7 @@ def require_key(settings: Settings) -> None:
     host = settings.gateway.host
     if is_loopback(host):
         return
-    database = Database(settings.sqlalchemy_url)
+    database = database_of(settings)
     try:
         known = database.read_sync(lambda connection: any_valid_key(connection, now=time.time()))
     finally:

@@ -8,7 +8,7 @@ import redis.asyncio
 from fastapi import Request
 
 from ..schemas.settings import Settings
-from ..store.database import Database
+from ..store.database import Database, database_of
 from ..workers.coordinator import Coordinator
 from ..workers.dispatcher import Dispatcher
 from ..workers.queues import broker_url
@@ -36,7 +36,7 @@ class Services:
 @contextlib.asynccontextmanager
 async def open_services(settings: Settings) -> AsyncGenerator[Services]:
     """Connect. Raises ConfigurationError without a broker."""
-    database = Database(settings.sqlalchemy_url)
+    database = database_of(settings)
     dispatcher = Dispatcher(broker_url(settings))
     coordinator = Coordinator(database, dispatcher)
     client = async_redis_client(

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     """Folder of the embedded database, Redis and logs."""
     database_url: SecretStr | None = None
     """SQLAlchemy URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME. None = SQLite in the data folder."""
+    database_connections: int = Field(default=4, ge=1, le=100)
+    """PostgreSQL: connections of one process, besides one for heartbeats. More processes need a greater max_connections."""
+    database_pooled: bool = False
+    """Whether a pooler that gives each transaction another session, such as PgBouncer in transaction mode, is before it."""
     broker_url: SecretStr | None = None
     """Redis: redis://HOST:PORT/DB, rediss://…, redis+socket://PATH, redis+sentinel://HOST,HOST/NAME. None = an embedded one."""
     result_backend_url: SecretStr | None = None

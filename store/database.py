@@ -15,7 +15,8 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..schemas.errors import ConfigurationError
-from .postgresql import PostgresqlRunner
+from ..schemas.settings import Settings
+from .postgresql import THREADS, PostgresqlRunner
 from .sqlite import SqliteRunner
 
 T = TypeVar("T")
@@ -47,11 +48,26 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
+def database_of(settings: Settings, *, create_folder: bool = True) -> "Database":
+    """Return the database of these settings. Raises ConfigurationError for a URL that cannot be used."""
+    return Database(
+        settings.sqlalchemy_url,
+        create_folder=create_folder,
+        connections=settings.database_connections,
+        pooled=settings.database_pooled,
+    )
+
+
 class Database:
     """One database for all threads and event loops of a process. Connects at first use."""
 
-    def __init__(self, url: str, *, create_folder: bool = True) -> None:
+    def __init__(
+        self, url: str, *, create_folder: bool = True, connections: int = THREADS, pooled: bool = False
+    ) -> None:
         """`url` is sqlite:///PATH or postgresql://…; `create_folder` makes SQLite's folder (mode 700) where it is missing.
+
+        The rest is PostgreSQL's: `connections` that work at once (one more is for what is urgent), and whether they are
+        `pooled` by something that gives each transaction another session.
 
         Raises ConfigurationError for a URL that cannot be used.
         """
@@ -62,7 +78,7 @@ class Database:
         if parsed.get_backend_name() == "sqlite":
             self._runner = SqliteRunner(url, Path(parsed.database or ""), create_folder=create_folder)
         else:
-            self._runner = PostgresqlRunner(parsed)
+            self._runner = PostgresqlRunner(parsed, connections=connections, pooled=pooled)
 
     def now(self) -> float:
         """Return the Unix time in seconds by the clock that all processes of this database share.

@@ -37,9 +37,9 @@ class Fault:
         return f"{self.what}: {self.fix}"
 
 
-def database_faults(url: str) -> list[Fault]:
+def database_faults(url: str, *, pooled: bool = False) -> list[Fault]:
     """Ask a connection such as those that write. Raises StoreUnavailable, StoreFull or StoreError."""
-    database = Database(url, create_folder=False)
+    database = Database(url, create_folder=False, pooled=pooled)
     try:
         return database.run_sync(_ask)
     finally:
@@ -66,6 +66,7 @@ def _ask_sqlite(connection: Connection) -> list[Fault]:
 
 def _ask_postgresql(connection: Connection) -> list[Fault]:
     names = ("transaction_read_only", "synchronous_commit", "fsync", "full_page_writes")
+    names += ("idle_in_transaction_session_timeout",)
     asked = ", ".join(f"current_setting('{name}')" for name in names)
     row = connection.execute(text(f"SELECT {asked}")).one()
     found = dict(zip(names, row, strict=True))
@@ -77,6 +78,10 @@ def _ask_postgresql(connection: Connection) -> list[Fault]:
         what = "PostgreSQL tells of commits before they are safe (synchronous_commit off, against our own setting)"
         fix = "set it to on for the role or the database, and let the pool in front of it keep sessions' settings"
         faults.append(Fault(Weight.refused, what, fix))
+    if found["idle_in_transaction_session_timeout"] == "0":
+        what = "PostgreSQL lets a session that was lost in a transaction keep its locks (idle_in_transaction_session_timeout)"
+        fix = "behind a pooler we set nothing for our sessions: ALTER ROLE … SET idle_in_transaction_session_timeout = '15s'"
+        faults.append(Fault(Weight.risk, what, fix))
     for name in ("fsync", "full_page_writes"):
         if found[name] == "off":
             what = f"PostgreSQL runs with {name} off: a crash of its machine may destroy all that was committed"

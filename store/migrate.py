@@ -158,7 +158,10 @@ def _begin_exclusive(conn: Connection) -> None:
 
 @contextlib.contextmanager
 def _connection(url: URL) -> Generator[Connection]:
-    arguments: dict[str, Any] = {} if url.get_backend_name() == "sqlite" else {"connect_timeout": 5}
+    # Nothing is prepared: a pooler may give the next transaction another session.
+    arguments: dict[str, Any] = (
+        {} if url.get_backend_name() == "sqlite" else {"connect_timeout": 5, "prepare_threshold": None}
+    )
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
     if url.get_backend_name() == "sqlite":
         # The driver begins and commits nothing by itself, so that a schema change is one transaction.

@@ -21,7 +21,7 @@ from .errors import connection_gone, must_retry, translate
 T = TypeVar("T")
 
 THREADS = 4
-"""Operations in flight at most, besides an urgent one."""
+"""Operations in flight at most, besides an urgent one, where nobody says otherwise."""
 RETRIES_MAX = 8
 """Times that a transaction which lost against another one is run again."""
 CLOCK_LOOK_S = 10.0
@@ -44,10 +44,14 @@ _CONNECT_ARGS: dict[str, Any] = {
 class PostgresqlRunner:
     """Runs operations on one PostgreSQL database. Connections are made at first use."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, connections: int = THREADS, pooled: bool = False) -> None:
+        """`connections`: as many operations run at once, besides an urgent one, each on a connection of its own. `pooled`: a
+        pooler stands before the server and gives each transaction another session.
+        """
+        self._connections = connections
         self._place = url.render_as_string(hide_password=True)
         self._secret = str(url.password) if url.password else None
-        self._engine = _engine(url)
+        self._engine = _engine(url, connections=connections, pooled=pooled)
         self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -103,7 +107,7 @@ class PostgresqlRunner:
         if urgent:
             self._urgent_thread = self._urgent_thread or ThreadPoolExecutor(1, "k2think-store-urgent")
             return self._urgent_thread
-        self._threads = self._threads or ThreadPoolExecutor(THREADS, "k2think-store")
+        self._threads = self._threads or ThreadPoolExecutor(self._connections, "k2think-store")
         return self._threads
 
     def _transaction(self, engine: Engine, operation: Callable[[Connection], T]) -> T:
@@ -159,12 +163,14 @@ def _stale_connection(exc: BaseException) -> bool:
     return isinstance(exc, DBAPIError) and connection_gone(exc)
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, connections: int, pooled: bool) -> Engine:
     arguments = {name: value for name, value in _CONNECT_ARGS.items() if name not in url.query}
+    if pooled:
+        arguments["prepare_threshold"] = None  # what one session has prepared, the next does not know
     try:
         engine = create_engine(
             url,
-            pool_size=THREADS + 1,
+            pool_size=connections + 1,
             max_overflow=0,
             isolation_level="READ COMMITTED",
             hide_parameters=True,
@@ -175,7 +181,8 @@ def _engine(url: URL) -> Engine:
             f"PostgreSQL needs the driver {exc.name}: pip install 'k2think[postgresql]', or unset K2THINK_DATABASE_URL"
         ) from exc
     event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "connect", _prepare)
+    if not pooled:  # else what is set for a session would be anybody's: the role's own settings count, and are checked
+        event.listen(engine, "connect", _prepare)
     return engine
 
 

@@ -51,7 +51,7 @@ def wait_for_database(settings: Settings) -> None:
 
 def require_durable_database(settings: Settings) -> None:
     """Raise ConfigurationError for a database that may lose commits, StoreUnavailable for one that takes none."""
-    faults = database_faults(settings.sqlalchemy_url)
+    faults = database_faults(settings.sqlalchemy_url, pooled=settings.database_pooled)
     _refuse(faults)
     for fault in faults:
         if fault.weight is Weight.awaited:

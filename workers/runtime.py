@@ -9,7 +9,7 @@ import structlog
 from ..schemas.backend_settings import BackendKind
 from ..schemas.messages import AgentKind
 from ..schemas.settings import Settings
-from ..store.database import Database
+from ..store.database import database_of
 from .backends import BackendPool
 from .coordinator import Coordinator
 from .counters import counters
@@ -51,7 +51,7 @@ class Runtime:
         self.concurrency = concurrency or self._default_concurrency()
         """Steps in flight at most."""
         self._expect(role_queues(role, names=() if backend is None else settings.names_of(backend)))
-        self.database = Database(settings.sqlalchemy_url)
+        self.database = database_of(settings)
         self.dispatcher = Dispatcher(broker_url(settings))
         replies = Replies(result_backend_url(settings))
         self.coordinator = Coordinator(self.database, self.dispatcher, replies)

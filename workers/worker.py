@@ -9,7 +9,7 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
 
 from ..schemas.settings import Settings
-from ..store.database import Database
+from ..store.database import database_of
 from ..store.deliveries import check_webhook_settings
 from .app import create_app
 from .coordinator import Coordinator
@@ -90,7 +90,7 @@ def run_sweeper(settings: Settings) -> int:
 
 
 async def _sweep(settings: Settings) -> int:
-    database = Database(settings.sqlalchemy_url)
+    database = database_of(settings)
     dispatcher = Dispatcher(broker_url(settings))
     coordinator = Coordinator(database, dispatcher, Replies(result_backend_url(settings)))
     presence = Presence(settings, database, worker=process_id("sweeper"), role="sweeper")

@@ -10,7 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.server import serving
 from harness.stack import clean_environment
+from k2think.agents.backends.simulator import SimulatedEngine, SolvingResponder
+from k2think.schemas.settings import Settings
+from k2think.store.migrate import upgrade
+from pydantic import SecretStr
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -66,3 +71,32 @@ def running_roles(folder: Path, environments: dict[str, dict[str, str]]) -> Iter
             if command.process.poll() is None:
                 command.process.kill()
                 command.process.wait()
+
+
+@contextlib.contextmanager
+def working(folder: Path, broker_url: str, *, database_url: str | None = None, **more: Any) -> Iterator[Settings]:
+    """Run a worker of all roles with a simulated model; yields the settings of its clients, `more` of them for both.
+
+    The database is SQLite in the folder where none is given.
+    """
+    database = database_url or f"sqlite:///{folder / 'k2think.db'}"
+    upgrade(database)
+    with serving(SolvingResponder(reasoning_tokens=20), engine=SimulatedEngine(slots=64, token_s=0.01)) as server:
+        variables = {
+            "K2THINK_DATA_DIR": str(folder),
+            "K2THINK_DATABASE_URL": database,
+            "K2THINK_BROKER_URL": broker_url,
+            "K2THINK_GENERATOR__BACKEND": "openai",
+            "K2THINK_GENERATOR__BASE_URL": server.url,
+            "K2THINK_GENERATOR__MODEL": "simulated",
+            "K2THINK_SHUTDOWN_S": "1",
+            **{f"K2THINK_{name.upper()}": str(value) for name, value in more.items()},
+        }
+        with running_roles(folder, {"all": variables}):
+            yield Settings(
+                _env_file=None,  # pyright: ignore[reportCallIssue]
+                data_dir=folder,
+                database_url=SecretStr(database),
+                broker_url=SecretStr(broker_url),
+                **more,
+            )

@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,12 @@ import redis
 import trustme
 from celery import Celery
 from harness.cli import Cli
-from harness.processes import running_roles
-from harness.server import serving
+from harness.processes import working
 from harness.stack import all_succeeded, clean_environment, free_port, results_of, submit_all
 from harness.tls import tls_before
-from k2think.agents.backends.simulator import SimulatedEngine, SolvingResponder
 from k2think.cli.session import open_session
-from k2think.schemas.settings import Settings
-from k2think.store.migrate import upgrade
 from k2think.workers.redis_clients import celery_place, redis_client
 from k2think.workers.redis_server import find_binary
-from pydantic import SecretStr
 
 if TYPE_CHECKING:
     from conftest import RedisServer
@@ -36,30 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 JOBS = 8
 SENTINELS = 3
-
-
-@contextmanager
-def working(folder: Path, url: str) -> Iterator[Settings]:
-    """A worker of all roles on this Redis; yields the settings of its clients."""
-    database = f"sqlite:///{folder / 'k2think.db'}"
-    upgrade(database)
-    with serving(SolvingResponder(reasoning_tokens=20), engine=SimulatedEngine(slots=64, token_s=0.01)) as server:
-        variables = {
-            "K2THINK_DATA_DIR": str(folder),
-            "K2THINK_DATABASE_URL": database,
-            "K2THINK_BROKER_URL": url,
-            "K2THINK_GENERATOR__BACKEND": "openai",
-            "K2THINK_GENERATOR__BASE_URL": server.url,
-            "K2THINK_GENERATOR__MODEL": "simulated",
-            "K2THINK_SHUTDOWN_S": "1",
-        }
-        with running_roles(folder, {"all": variables}):
-            yield Settings(
-                _env_file=None,  # pyright: ignore[reportCallIssue]
-                data_dir=folder,
-                database_url=SecretStr(database),
-                broker_url=SecretStr(url),
-            )
 
 
 def answer_of_celery(url: str) -> dict[str, Any]:
