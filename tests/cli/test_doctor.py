@@ -161,3 +161,13 @@ def test_urls_are_shown_without_what_is_secret_in_them(monkeypatch: pytest.Monke
     shown = shown_settings(read_settings())
     assert "sk-secret" not in json.dumps(shown)
     assert "pw" not in shown["K2THINK_DATABASE_URL"]
+
+
+def test_a_cerebras_backend_tells_the_accounts_models(simulated_cli: Cli) -> None:
+    url = simulated_cli.environment["K2THINK_GENERATOR__BASE_URL"]
+    fast = {"fast": {"backend": "cerebras", "base_url": url, "model": "simulated", "api_key": "csk-7"}}
+    checks = simulated_cli.json("doctor", K2THINK_BACKENDS=json.dumps(fast))["checks"]
+    found = next(check for check in checks if "fast" in check["name"])
+    assert found["state"] == "ok"
+    assert found["facts"]["models"] == "simulated"
+    assert "models simulated" in found["detail"]
