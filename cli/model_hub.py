@@ -100,6 +100,7 @@ def download(repository: Repository, folder: Path) -> None:
             repository.name,
             revision=repository.revision,
             local_dir=folder,
+            endpoint=hub.constants.ENDPOINT,
             allow_patterns=list(repository.sizes),
             # With several, one broken connection closes the session that the others are using (huggingface_hub 2.4).
             max_workers=1,
@@ -115,6 +116,8 @@ def download(repository: Repository, folder: Path) -> None:
 def _hub() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
         from huggingface_hub.utils import disable_progress_bars, logging
     except ImportError as exc:
         raise ConfigurationError("downloading needs huggingface_hub: pip install 'k2think[models]'") from exc
