@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -247,3 +249,118 @@ async def test_a_broken_model_file_is_a_configuration_error(tmp_path: Any) -> No
                 await collect(broken, ask())
     finally:
         await broken.aclose()
+
+
+async def test_a_seed_gives_the_same_text_alone_among_others_and_speculated(backend: OpenVINOBackend) -> None:
+    wild: dict[str, Any] = {"text": UNSURE, "temperature": 1.5, "top_p": 1.0}
+    alone = [(await collect(backend, ask(seed=seed, **wild)))[0] for seed in range(8)]
+    assert len(set(alone)) > 1
+
+    async def among_others(engine: OpenVINOBackend) -> list[str]:
+        others = [collect(engine, ask(seed=1000 + n, temperature=1.5)) for n in range(16)]
+        ours = [collect(engine, ask(seed=seed, **wild)) for seed in range(8)]
+        return [text for text, _ in (await asyncio.gather(*others, *ours))[16:]]
+
+    assert await among_others(backend) == alone
+    always = OpenVINOBackend(
+        BackendSettings(threads=1, speculative_tokens=4, speculative_streams_max=0), name="openvino"
+    )
+    try:
+        assert [(await collect(always, ask(seed=seed, **wild)))[0] for seed in range(8)] == alone
+        assert await among_others(always) == alone
+    finally:
+        await always.aclose()
+
+
+async def test_speculation_is_for_few_streams_and_tells_what_was_accepted(backend: OpenVINOBackend) -> None:
+    settings = BackendSettings(threads=1, speculative_tokens=3, speculative_streams_max=2)
+    switched = OpenVINOBackend(settings, name="openvino")
+    try:
+        assert "at most 2 streams" in (await switched.probe())["speculation"]
+        _, single = await collect(switched, ask())
+        assert single.accepted_length is not None
+        assert single.draft_acceptance is not None
+        assert 1.0 <= single.accepted_length <= 4.0
+        assert single.draft_acceptance == pytest.approx((single.accepted_length - 1) / 3)
+        pair = await asyncio.gather(*(collect(switched, ask(seed=seed)) for seed in range(2)))
+        assert all(finish.accepted_length is not None for _, finish in pair)
+        # What comes together is a load together.
+        many = await asyncio.gather(*(collect(switched, ask(seed=seed)) for seed in range(6)))
+        assert all(finish.accepted_length is finish.draft_acceptance is None for _, finish in many)
+        # With five running, a sixth is not speculated; alone again, one is.
+        running: list[Any] = [switched.stream(ask(json_schema=LONG_SCHEMA, seed=seed)) for seed in range(5)]
+        await asyncio.gather(*(anext(stream) for stream in running))
+        assert (await collect(switched, ask()))[1].accepted_length is None
+        for stream in running:
+            await stream.aclose()
+        await idle(switched)
+        assert (await collect(switched, ask()))[1].accepted_length is not None
+    finally:
+        await switched.aclose()
+    assert (await collect(backend, ask()))[1].accepted_length is None
+
+
+async def test_a_schema_holds_for_many_streams_and_with_speculation(backend: OpenVINOBackend) -> None:
+    wild: dict[str, Any] = {"json_schema": VERDICT_SCHEMA, "max_tokens": 200, "temperature": 2.0, "top_p": 1.0}
+    always = OpenVINOBackend(
+        BackendSettings(threads=1, speculative_tokens=4, speculative_streams_max=0), name="openvino"
+    )
+    try:
+        for engine in (backend, always):
+            mixed = [ask(seed=seed, **wild) if seed % 2 else ask(seed=seed) for seed in range(12)]
+            got = await asyncio.gather(*(collect(engine, request) for request in mixed))
+            for text, finish in got[1::2]:
+                assert json.loads(text)["preference"] in {"first", "second", "tie"}
+                assert finish.finish_reason is FinishReason.stop
+            assert all("<think>" in text for text, _ in got[::2])
+    finally:
+        await always.aclose()
+
+
+THREADS_PROBE = """
+import asyncio, json, os, sys, time
+from k2think.agents.backends.openvino import OpenVINOBackend
+from k2think.schemas.backend_settings import BackendSettings
+from k2think.schemas.completion import ChatMessage, CompletionRequest
+
+def used():
+    found = {}
+    for task in os.listdir("/proc/self/task"):
+        fields = open(f"/proc/self/task/{task}/stat").read().rsplit(")", 1)[1].split()
+        found[task] = int(fields[11]) + int(fields[12])
+    return found
+
+async def main():
+    engines = [OpenVINOBackend(BackendSettings(threads=threads), name="x") for threads in map(int, sys.argv[1:])]
+    request = CompletionRequest(messages=(ChatMessage(role="user", content="<solve>1+1"),), json_schema={"type": "array",
+        "items": {"type": "integer"}, "minItems": 60}, max_tokens=150)
+    async def run(engine):
+        async for _ in engine.stream(request):
+            pass
+    for engine in engines:
+        await engine.probe()
+    before, clock, cpu = used(), time.monotonic(), time.process_time()
+    await asyncio.gather(*(run(engine) for engine in engines for _ in range(8)))
+    clock, cpu, after = time.monotonic() - clock, time.process_time() - cpu, used()
+    ticks = sorted((after[task] - before.get(task, 0) for task in after), reverse=True)
+    for engine in engines:
+        await engine.aclose()
+    print(json.dumps({"threads": len(after), "busy": cpu / clock, "ticks": ticks}))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("engines", [["1"], ["1", "1"]], ids=["one", "two"])
+def test_an_engine_keeps_to_its_threads(engines: list[str]) -> None:
+    command = [sys.executable, "-c", THREADS_PROBE, *engines]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    # Never more cores busy than threads were given; the event loop, which reads the streams, takes its little.
+    assert seen["busy"] < len(engines) + 0.25
+    # The work is done on one thread for each engine; others there are, and they rest.
+    resting = seen["ticks"][len(engines) :]
+    assert sum(resting) < 0.25 * sum(seen["ticks"])
+    # They grow with engines and cores, never with requests.
+    assert seen["threads"] <= 8 + len(engines) * (8 + 4 * (os.cpu_count() or 1))
