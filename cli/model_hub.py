@@ -54,7 +54,7 @@ class Repository:
 def look_up(name: str, *, revision: str | None) -> Repository:
     """Ask the hub what a model repository holds. Raises K2ThinkError."""
     hub = _hub()
-    with _explained(hub, name, revision):
+    with _explained(name, revision):
         info = hub.HfApi().model_info(name, revision=revision, files_metadata=True)
     found = {file.rfilename: file.size or 0 for file in info.siblings or []}
     wanted = wanted_files(found)
@@ -95,12 +95,11 @@ def download(repository: Repository, folder: Path) -> None:
             f"{repository.name} takes {missing / 1e9:.2f} GB more and {folder} has {free / 1e9:.2f} GB: free some space, or "
             "set K2THINK_DATA_DIR to another folder"
         )
-    with _explained(hub, repository.name, repository.revision):
+    with _explained(repository.name, repository.revision):
         hub.snapshot_download(
             repository.name,
             revision=repository.revision,
             local_dir=folder,
-            endpoint=hub.constants.ENDPOINT,
             allow_patterns=list(repository.sizes),
             # With several, one broken connection closes the session that the others are using (huggingface_hub 2.4).
             max_workers=1,
@@ -116,8 +115,6 @@ def download(repository: Repository, folder: Path) -> None:
 def _hub() -> Any:
     try:
         import huggingface_hub
-        import huggingface_hub.constants
-        import huggingface_hub.errors
         from huggingface_hub.utils import disable_progress_bars, logging
     except ImportError as exc:
         raise ConfigurationError("downloading needs huggingface_hub: pip install 'k2think[models]'") from exc
@@ -128,19 +125,21 @@ def _hub() -> Any:
 
 
 @contextlib.contextmanager
-def _explained(hub: Any, name: str, revision: str | None) -> Generator[None]:
+def _explained(name: str, revision: str | None) -> Generator[None]:
     try:
         yield
     except Exception as exc:
-        mapped = _mapped(hub, exc, name, revision)
+        mapped = _mapped(exc, name, revision)
         if mapped is None:
             raise
         raise mapped from exc
 
 
-def _mapped(hub: Any, exc: Exception, name: str, revision: str | None) -> K2ThinkError | None:
+def _mapped(exc: Exception, name: str, revision: str | None) -> K2ThinkError | None:
+    from huggingface_hub import constants, errors
+
     failure: Any = exc
-    errors, place = hub.errors, hub.constants.ENDPOINT
+    place = constants.ENDPOINT
     if isinstance(exc, errors.HFValidationError):
         return InvalidRequest(f"{name!r} is no name of a model: it reads OWNER/NAME, as in the hub's address of it")
     if isinstance(exc, errors.GatedRepoError):

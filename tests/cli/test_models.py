@@ -37,6 +37,8 @@ READY = "K2THINK_GENERATOR__MODEL="
 def endpoint(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process's own library asks the test's hub, without a token."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
 
 
