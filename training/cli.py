@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 TRAINING_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
+EXPORT_MODULES = ("openvino", "safetensors")
 EVALUATION_MODULES = ("openvino_genai",)
 MISSING_EXTRA_EXIT = 2
 
@@ -65,6 +66,25 @@ def mini_convert(
     from .mini.convert import convert
 
     convert(checkpoint, out)
+
+
+@app.command(name="mini-export")
+def mini_export(
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Hugging Face-format folder to write.")],
+    times: Annotated[
+        int,
+        typer.Option(
+            min=1, max=32, help="How many times as wide: the same function with the arithmetic of a larger model."
+        ),
+    ] = 1,
+) -> None:
+    """Write the bundled model as a Hugging Face-format checkpoint, as it is or wider (to measure engines with)."""
+    _require(EXPORT_MODULES, "train")
+    from ..agents.backends.openvino_folder import MODELS_DIR
+    from .mini.huggingface import export
+
+    parameters = export(MODELS_DIR / "k2think-mini", out, times=times)
+    typer.echo(f"{parameters / 1e6:.1f} M parameters: {out}")
 
 
 @app.command(name="mini-eval")
