@@ -44,7 +44,7 @@ from .wire import NOT_TOLD, Drafting, drafting_of, encodable
 
 LOOK_S = 0.5
 """Seconds between two looks whether the engine lives."""
-REFRESH_S = 5.0
+REFRESH_S = 1.0
 """Seconds that the means of speculation are used before they are read again."""
 _FINISH = {"length": FinishReason.length, "abort": FinishReason.cancelled}
 
