@@ -46,6 +46,7 @@ ONLY_WITH_ALL = {
     "test_drain.py[database_silent]": "and while PostgreSQL does",
     "test_failures.py": "the client against servers that fail in many ways",
     "test_models.py[real]": "a conversion, for which torch is installed apart",
+    "test_pooler.py": "behind PgBouncer, where it is installed",
     "test_telemetry.py": "three stacks with a collector",
     "test_tenants.py::cli": "forty processes of the command line",
     "test_ui_reading.py": "axe-core over all kinds of pages",

@@ -107,8 +107,7 @@ def test_helm_finds_nothing_to_say_but_that_an_icon_is_missing(variant: str) -> 
     assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
 
 
-@pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "version"), list(zip(VARIANTS, 2 * KUBERNETES, strict=True)))
 def test_kubernetes_takes_every_manifest(rendered: dict[str, Any], variant: str, version: str) -> None:
     checked = 0
     for manifest in rendered[variant]:
