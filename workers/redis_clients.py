@@ -3,6 +3,7 @@
 redis-py knows Sentinels by a class of its own, kombu and Celery by URLs and options of theirs; our callers know one URL.
 """
 
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,10 @@ def _sentinel_options(place: RedisPlace) -> dict[str, Any]:
 
 def _tls_options(tls: Tls) -> dict[str, Any]:
     files = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.cert_file, "ssl_keyfile": tls.key_file}
+    for name, path in files.items():
+        # Else it would look like a Redis that is away, and be waited for.
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigurationError(f"the URL of Redis cannot be used: {name}={path} is no file that can be read")
     return {
         **{name: path for name, path in files.items() if path is not None},
         "ssl_cert_reqs": ssl.CERT_REQUIRED if tls.verified else ssl.CERT_NONE,

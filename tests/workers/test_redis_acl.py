@@ -177,3 +177,15 @@ def test_the_file_holds_no_password_and_is_for_its_owner_alone(passwords: dict[s
     assert again.returncode == 2
     assert "exists already" in again.stderr
     assert file.read_text() == text
+
+
+def test_without_a_file_the_lists_are_standard_output_and_the_passwords_are_not(tmp_path: Path) -> None:
+    done = Cli(tmp_path, clean_environment()).run("redis", "acl")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["user"] * (1 + len(USERS))
+    told = [line.split()[:2] for line in done.stderr.splitlines()]
+    assert [name for name, _ in told] == [user.name for user in USERS]
+    assert not [password for _, password in told if password in done.stdout]
+    nowhere = Cli(tmp_path, clean_environment()).run("redis", "acl", "--output", "none/users.acl")
+    assert nowhere.returncode == 2
+    assert "cannot be written" in nowhere.stderr

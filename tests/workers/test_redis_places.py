@@ -21,6 +21,7 @@ from harness.processes import working
 from harness.stack import all_succeeded, clean_environment, free_port, results_of, submit_all
 from harness.tls import tls_before
 from k2think.cli.session import open_session
+from k2think.store.migrate import upgrade
 from k2think.workers.redis_clients import celery_place, redis_client
 from k2think.workers.redis_server import find_binary
 
@@ -224,3 +225,14 @@ def test_tls_believes_no_stranger_and_shows_itself(tls_port: int, certificates: 
             client.ping()
     with redis_client(tls_url(tls_port, certificates), socket_timeout=5) as client:
         assert client.ping()
+
+
+def test_a_certificate_that_is_not_there_ends_a_process_at_once(tmp_path: Path) -> None:
+    upgrade(f"sqlite:///{tmp_path / 'k2think.db'}")
+    cli = Cli(tmp_path, {**clean_environment(), "K2THINK_DATA_DIR": str(tmp_path)})
+    url = f"rediss://:{'secret' * 2}@127.0.0.1:1/0?ssl_ca_certs={tmp_path}/none.pem"
+    done = cli.run("worker", "planner", K2THINK_BROKER_URL=url)
+    assert done.returncode == 2, done.stderr
+    assert "none.pem is no file that can be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
