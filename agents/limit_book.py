@@ -28,13 +28,15 @@ BURST_MIN = 1 / 60
 BURST_REGROWTH_S = 3600.0
 """Seconds in which a bucket that was halved down to nothing grows to a whole minute's quota again."""
 HEED_S = 3.0
-"""Seconds over which a mean of differences between the server and a bucket goes, at least. A refused call's counts at once."""
+"""Seconds over which a mean of differences between the server and a bucket goes, at least ..."""
 HEED_HOLDS = 2.0
-"""The same in lengths of a stream, ways included, so that it covers calls with long ways; ..."""
+"""... and the same in lengths of a stream, ways included, so that it covers calls with long ways ..."""
 HEED_MAX_S = 10.0
-"""... but no longer."""
+"""... but no longer, and so long where the server seems to have more."""
 OTHERS_WEIGHT = 0.3
 """Share of the pace at which something went missing that is taken for the use of others from then on."""
+OTHERS_STEP = 0.1
+"""Share of a limit's rate by which that grows at once, at most."""
 OTHERS_MAX = 0.8
 """Share of a limit's rate that others are thought to use, at most."""
 PAUSE_S = 1.0
@@ -147,7 +149,7 @@ class Book:
     before_streams: float = 0.0
     """Streams that were in flight then."""
     streams: dict[str, float] = field(default_factory=dict[str, float])
-    """When each stream in flight counts as ended."""
+    """When each stream in flight counts as ended, soonest first."""
     line: dict[str, Place] = field(default_factory=dict[str, Place])
     """Who waits, by process."""
     peers: dict[str, float] = field(default_factory=dict[str, float])
@@ -236,6 +238,7 @@ class Book:
         self._pass(now, terms)
         self.peers[process] = now
         for id in ids:
+            self.streams.pop(id, None)
             self.streams[id] = now + STREAM_TTL_S
         return self._facts(terms)
 
@@ -252,7 +255,8 @@ class Book:
             limit = _lesser(configured, bucket.limit)
             if limit is not None and bucket.known:
                 bucket.level = min(self._room(limit), bucket.level + (limit / 60 - bucket.others) * past_s)
-        self.streams = {id: until for id, until in self.streams.items() if until > now}
+        while self.streams and next(iter(self.streams.values())) <= now:
+            del self.streams[next(iter(self.streams))]
         self.line = {name: place for name, place in self.line.items() if place.due + WAITER_TTL_S > now}
         self.peers = {name: seen for name, seen in self.peers.items() if seen + PEER_TTL_S > now}
 
@@ -277,20 +281,26 @@ class Book:
         if limit is None:
             return
         level = bucket.level
-        heed_s = max(HEED_S, min(HEED_MAX_S, HEED_HOLDS * self.hold_s))
         if ours and told is not None and remaining is not None:
-            then = outcome.granted.held[number] + (cost if outcome.used is None else 0.0)
-            change = remaining - then + outcome.granted.carried[number] - bucket.carried
-            if bucket.heeded and not (outcome.refused and change < 0):
+            granted = outcome.granted
+            then = granted.held[number] + (cost if outcome.used is None else 0.0)
+            change = remaining - then + granted.carried[number] - bucket.carried
+            past_s, least_s = now - bucket.since, 0.0
+            if outcome.refused:
+                # Its answer came at once: that is what is left now, but for calls still on their way.
+                change = min(0.0, remaining - level) if bucket.heeded else remaining - level
+            elif bucket.heeded:
                 bucket.sum += change + bucket.carried
                 bucket.count += 1
                 change = bucket.sum / bucket.count - bucket.carried
-            if not bucket.heeded or outcome.refused or now - bucket.since >= heed_s:
+                # What seems to be left over may yet be taken by calls with long ways.
+                least_s = HEED_MAX_S if change > 0 else max(HEED_S, min(HEED_MAX_S, HEED_HOLDS * self.hold_s))
+            if past_s >= least_s:
                 # A limit of ours that is lower than the server's is not raised by what is left there.
                 level += change if limit >= told or change < 0 else 0.0
                 if bucket.heeded:
-                    missing = OTHERS_WEIGHT * change / max(heed_s, now - bucket.since)
-                    bucket.others = min(OTHERS_MAX * limit / 60, max(0.0, bucket.others - missing))
+                    more = min(OTHERS_STEP * limit / 60, -OTHERS_WEIGHT * change / max(HEED_S, past_s))
+                    bucket.others = min(OTHERS_MAX * limit / 60, max(0.0, bucket.others + more))
                 bucket.sum, bucket.count, bucket.since = 0.0, 0, now
             bucket.known = bucket.heeded = True
         bucket.carry(max(-limit, min(self._room(limit), level)))

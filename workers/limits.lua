@@ -84,20 +84,23 @@ local function heed(kind, cost, outcome, ours)
   local limit = limit_of(kind)
   if not limit then return end
   local level = bucket.level
-  local heed_s = math.max(HEED_S, math.min(HEED_MAX_S, HEED_HOLDS * book.hold_s))
   if ours and told and remaining then
     local held = granted.held[kind] + (outcome.used and 0 or cost)
     local change = remaining - held + granted.carried[kind] - bucket.carried
-    if bucket.heeded and not (outcome.refused and change < 0) then
+    local past_s, least_s = now - bucket.since, 0
+    if outcome.refused then
+      change = bucket.heeded and math.min(0, remaining - level) or remaining - level
+    elseif bucket.heeded then
       bucket.sum = bucket.sum + change + bucket.carried
       bucket.count = bucket.count + 1
       change = bucket.sum / bucket.count - bucket.carried
+      least_s = change > 0 and HEED_MAX_S or math.max(HEED_S, math.min(HEED_MAX_S, HEED_HOLDS * book.hold_s))
     end
-    if not bucket.heeded or outcome.refused or now - bucket.since >= heed_s then
+    if past_s >= least_s then
       if limit >= told or change < 0 then level = level + change end
       if bucket.heeded then
-        local missing = OTHERS_WEIGHT * change / math.max(heed_s, now - bucket.since)
-        bucket.others = math.min(OTHERS_MAX * limit / 60, math.max(0, bucket.others - missing))
+        local more = math.min(OTHERS_STEP * limit / 60, -OTHERS_WEIGHT * change / math.max(HEED_S, past_s))
+        bucket.others = math.min(OTHERS_MAX * limit / 60, math.max(0, bucket.others + more))
       end
       bucket.sum, bucket.count, bucket.since = 0, 0, now
     end

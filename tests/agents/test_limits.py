@@ -20,7 +20,7 @@ from k2think.agents.limit_terms import Answer, Both, Outcome, Terms
 from k2think.agents.limits import UNLIMITED, Quota, ToldLimits, read_rate_limits
 
 SECONDS = 60
-REQUESTS, TOKENS = 1_200, 240_000
+REQUESTS, TOKENS = 600, 120_000
 NOBODY = Terms()
 
 
@@ -324,6 +324,24 @@ def test_limits_that_begin_afresh_flood_nobody() -> None:
     world.book = Book()
     world.run(SECONDS)
     assert world.refused_share < 0.01
+
+
+@pytest.mark.parametrize("delay_s", [0.02, 0.5, 5.0])
+def test_calls_that_overtake_each_other_confuse_nobody(delay_s: float) -> None:
+    world = World(rates(requests_per_minute=REQUESTS), Terms(requests=REQUESTS), delay_s=delay_s)
+    world.run(SECONDS)
+    assert world.refused_share < 0.01
+    assert world.server.admitted >= 0.95 * (REQUESTS + REQUESTS * SECONDS / 60)
+
+
+@pytest.mark.parametrize("quota", ["requests_per_minute", "tokens_per_minute"])
+def test_what_others_use_of_the_account_is_left_to_them(quota: str) -> None:
+    limit = {"requests_per_minute": REQUESTS, "tokens_per_minute": TOKENS}[quota]
+    world = World(rates(**{quota: limit}), Terms(**{quota.partition("_")[0]: limit}), others_share=0.5)
+    world.run(2 * SECONDS)
+    assert world.refused_share < 0.01
+    used = world.server.admitted if world.server.requests else world.server.used_tokens
+    assert used >= 0.95 * (limit + 0.5 * limit * 2 * SECONDS / 60)
 
 
 def test_no_process_is_left_behind() -> None:

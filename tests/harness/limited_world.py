@@ -12,6 +12,8 @@ from k2think.agents.limit_book import Book
 from k2think.agents.limit_terms import Answer, Both, Outcome, Terms
 from k2think.agents.limits import read_rate_limits
 
+OTHERS_EVERY_S = 0.2
+
 
 @dataclass
 class World:
@@ -34,6 +36,8 @@ class World:
     """Mean seconds that a stream takes."""
     slots: int = 1_000_000
     """Streams that the server serves at full pace; with more of them, all are slower."""
+    others_share: float = 0.0
+    """Share of the quota's rate that others use of the same account."""
     first_token_s: float = 0.1
     """From a call to its first token, at full pace."""
     seed: int = 1
@@ -56,12 +60,20 @@ class World:
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
+        if self.others_share:
+            self.at(self.now, self.others)
         for process in range(self.processes):
             self.at(self.now + self.chance.random() * 0.1, lambda process=process: self.poll(process))
         while self.events and self.events[0][0] <= end:
             self.now, _, deed = heapq.heappop(self.events)
             deed()
         self.now = end
+
+    def others(self) -> None:
+        quota = self.server.requests or self.server.tokens
+        assert quota is not None
+        quota.take(min(quota.remaining, self.others_share * quota.limit / 60 * OTHERS_EVERY_S))
+        self.at(self.now + OTHERS_EVERY_S, self.others)
 
     def poll(self, process: int) -> None:
         if not self.waiting[process]:
