@@ -22,7 +22,7 @@ from k2think.store.trace import job_trace
 from k2think.training.mini.evaluate import fresh_problems
 from yarl import URL
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2400)
 
 JOBS = 50
 RIGHT_MIN = 30

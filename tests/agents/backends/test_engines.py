@@ -23,7 +23,7 @@ from k2think.schemas.errors import BadRequest, ContextTooLong, Stalled, StreamBr
 from k2think.schemas.trace import CallTrace
 from k2think.training.mini.tokens import encode_prompt
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(1800)]
 
 PROBLEMS = (
     "What is 347 + 58?",
