@@ -17,7 +17,7 @@ from k2think.schemas.settings import Settings
 from k2think.store.migrate import upgrade
 from pydantic import SecretStr
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 
 
