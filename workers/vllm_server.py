@@ -51,9 +51,14 @@ def run_vllm(settings: Settings, server: VllmServer, *, api_key: str | None, say
     environment = {} if api_key is None else {"VLLM_API_KEY": api_key}
     child = Child("vllm", command, environment, output=log_file, whole_group=True)
     supervisor = Supervisor([child], stop_timeout_s=STOP_TIMEOUT_S, healthy_s=HEALTHY_S)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, supervisor.stop)
     watch = _Watch(server, child, log_file, api_key=api_key, say=say, give_up=supervisor.stop)
+
+    def stop(*_: object) -> None:
+        watch.look_away()
+        supervisor.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     say(f"Starting vLLM {said(server.version)} with {server.model}; its log is {log_file}")
     watch.start()
     code = supervisor.run()
@@ -114,8 +119,12 @@ class _Watch:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def look_away(self) -> None:
+        """What ends from now on was told to."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        self.look_away()
         self._thread.join(POLL_S)
 
     def _run(self) -> None:
@@ -138,7 +147,7 @@ class _Watch:
 
     def _never_came_up(self, pid: int) -> bool:
         """Whether the first process is gone; a later one that dies is the supervisor's to start again."""
-        if self.was_ready:
+        if self.was_ready or self._stopping.is_set():
             return False
         self._first = self._first or pid
         return pid != self._first or self._child.exit_code() is not None

@@ -153,6 +153,21 @@ def test_speculation_that_is_not_on_is_a_warning_and_ctrl_c_ends_it(cli: Cli, mo
     assert gone(started["server"], started["engine"])
 
 
+def test_ctrl_c_while_it_starts_is_no_error(model: Path, start: Start) -> None:
+    (model / "never_ready").touch()
+    running = start()
+    end = time.monotonic() + WAIT_S
+    while not (model / "started.jsonl").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    (started,) = running.starts
+
+    assert running.end(signal.SIGINT) == 0
+
+    assert gone(started["server"], started["engine"])
+    assert running.process.stderr is not None
+    assert "Error" not in running.process.stderr.read()
+
+
 def test_an_engine_that_samples_wrongly_is_told_and_a_key_is_not(model: Path, start: Start) -> None:
     (model / "samples_wrongly").touch()
     running = start("--speculative", "ngram", VLLM_API_KEY=KEY)

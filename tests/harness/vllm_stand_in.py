@@ -4,7 +4,7 @@
     python vllm_stand_in.py VERSION serve MODEL …
 
 The model folder tells how it behaves: `started.jsonl` in it gets a line per start. A file `ends_at_once` makes it end with a
-traceback before it is ready, `no_speculation` makes it ignore that it was asked for, `samples_wrongly` makes it do so.
+traceback before it is ready, `never_ready` keeps it from listening, `no_speculation` makes it ignore that it was asked for, `samples_wrongly` makes it do so.
 """
 
 import argparse
@@ -50,6 +50,9 @@ async def serve(chosen: argparse.Namespace, model: Path) -> None:
     speculates = chosen.speculative_config is not None and not (model / "no_speculation").exists()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    if (model / "never_ready").exists():
+        await stopped.wait()
+        return
     async with SimulatedServer(
         SolvingResponder(accuracy=1.0, reasoning_tokens=10),
         engine=SimulatedEngine(
