@@ -248,7 +248,6 @@ def test_an_openvino_folder_is_checked_and_may_be_copied(cli: Cli) -> None:
     assert done.stdout == f"{READY}{BUNDLED}\n"
     copied = cli.run("models", "convert", str(BUNDLED), "--out", "data/models/copy")
     assert copied.stdout == f"{READY}copy\n"
-    assert models_of(cli)["copy"]["usable"]
     again = cli.run("models", "convert", str(BUNDLED), "--out", "data/models/copy")
     assert again.returncode == 2
     assert "exists already" in again.stderr
@@ -295,7 +294,6 @@ def test_wrong_arguments_install_nothing(cli: Cli) -> None:
     for words, said in (
         (["nowhere"], "k2think models pull nowhere"),
         ([str(BUNDLED), "--weight-format", "int4"], "drop --weight-format"),
-        ([str(BUNDLED), "--weight-format", "int3"], "int8"),
     ):
         done = cli.run("models", "convert", *words)
         assert (done.returncode, done.stdout) == (2, "")
