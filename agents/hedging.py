@@ -65,7 +65,8 @@ class HedgedCall:
                 stream.task.cancel()
             await asyncio.gather(*(stream.task for stream in streams), return_exceptions=True)
             if ticket is not None:
-                self._conclude(record, *streams, ticket)
+                first, second = streams
+                self._conclude(record, first, second, ticket)
 
     def _begin(self, target: Target, record: CallTrace) -> _Stream:
         def heard() -> None:
