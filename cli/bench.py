@@ -70,19 +70,19 @@ def bench_backend(
 ) -> None:
     """Measure a backend over more and more streams: time to first token, tokens per second, acceptance of drafts.
 
-    Our client makes the calls as the agents do, and in turns with it a bare one makes the same calls: an aiohttp loop for
-    servers, Cerebras' own SDK, or a plain loop over openvino-genai. Overhead is the share of the bare client's throughput
-    that ours lacks; it should be at most 3 %. On a machine that does other work meanwhile it is mostly noise: look at the
-    rounds in --json.
+    Our client makes the calls as the agents do, and in turns with it a bare one makes the same calls.
+    Bare is an aiohttp loop for servers, Cerebras' own SDK, or a plain loop over openvino-genai.
+    Overhead is the share of the bare client's throughput that ours lacks; it should be at most 3 %.
+    On a machine that does other work meanwhile it is mostly noise: look at the rounds in --json.
 
-    The embedded engine is measured without and with speculation, each on an engine of its own. A server is measured as it
-    is; whether it speculates is told where it tells.
+    The embedded engine is measured without and with speculation, each on an engine of its own.
+    A server is measured as it is; whether it speculates is told where it tells.
 
     The limit is what the memory allows without speculation: bandwidth over the bytes of the weights, times the streams.
     It is known where --memory-bandwidth and --model-size are, and always for the embedded engine.
 
-    The calls are real: on a paid backend they cost money and quota. How many there will be is said first. Limits that the
-    workers share are not heeded.
+    The calls are real: on a paid backend they cost money and quota. How many there will be is said first.
+    Limits that the workers share are not heeded.
 
     Exit code: 0 when figures were measured, 1 when the backend failed, 2 for bad usage or settings.
 

@@ -28,8 +28,8 @@ def acl(
 ) -> None:
     """Make an ACL file for Redis: one user for each kind of process, each with a new password.
 
-    The file (`aclfile` in redis.conf) holds digests only. The passwords are printed this once, on standard error, or on
-    standard output where the lists go to a file.
+    The file (`aclfile` in redis.conf) holds digests only.
+    The passwords are printed this once, on standard error; on standard output where the file is named.
 
     Examples:
 
