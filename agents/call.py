@@ -56,10 +56,10 @@ async def call_model(
     """Stream one completion from `backend` to its end.
 
     `record` is filled in whatever happens: a cancelled or failed call leaves its prompt, its partial text, the tokens counted
-    so far, time to first token and duration. `on_delta` is given each delta, reasoning and text apart, `on_first_token` is called
-    when the first one comes. Up to
-    `settings.connect_retries` refusals before the first token are tried again, after the server's Retry-After where it gives
-    one, else after full-jitter exponential back-off; a Retry-After above `settings.retry_after_max_s` is raised at once.
+    so far, time to first token and duration. `on_delta` is given each delta, reasoning and text apart; `on_first_token` is called
+    when the first one comes. Up to `settings.connect_retries` refusals before the first token are tried again, after the
+    server's Retry-After where it gives one, else after full-jitter exponential back-off; a Retry-After above
+    `settings.retry_after_max_s` is raised at once.
     Each try waits for its turn at `limiter` first, which counts neither as duration nor as time to first token.
     Raises BackendError; cancellation passes through and closes the stream.
     """
@@ -82,9 +82,6 @@ async def call_model(
                     raise
                 record.retries += 1
             await asyncio.sleep(wait_s)
-    except BackendError as exc:
-        call.error = exc
-        raise
     finally:
         call.close_record()
 
@@ -103,7 +100,6 @@ class _Call:
         on_delta: Callable[[Delta], None] | None,
         on_first_token: Callable[[], None] | None,
     ) -> None:
-        self.error: BackendError | None = None
         self._backend = backend
         self._request = request
         self._record = record

@@ -14,6 +14,7 @@ from ..schemas.completion import CompletionRequest
 from ..schemas.errors import BackendError, BackendsResting, ConfigurationError
 from ..schemas.trace import CallTrace
 from .backends.base import Backend
+from .breaker import Ticket
 from .call import Completion
 from .hedging import HedgedCall
 from .targets import ABOUT_REQUEST, AroundCall, Target, leave, unwatched
@@ -67,7 +68,7 @@ class Route:
             try:
                 completion = await self._call(target, request, record=record, around_call=around_call)
             except BackendError as exc:
-                target.judge(ticket, exc, alone=len(self.targets) == 1)
+                self._judge(target, ticket, record, exc)
                 if record.time_to_first_token_s is not None or isinstance(exc, ABOUT_REQUEST):
                     raise
                 failure, failed_at = exc, target.name
@@ -80,7 +81,7 @@ class Route:
                 ticket.left()
                 raise
             else:
-                target.judge(ticket, None, alone=False)
+                self._judge(target, ticket, record, None)
                 return completion
         if failure is not None:
             raise failure
@@ -89,6 +90,13 @@ class Route:
         raise BackendsResting(
             f"left alone after failures, tried again within {rest_s:.1f} s: {names}", retry_after_s=rest_s
         )
+
+    def _judge(self, target: Target, ticket: Ticket, record: CallTrace, exc: BackendError | None) -> None:
+        """Tell the target's breaker how its call went; where its hedge served, nothing is known of the target itself."""
+        if record.called and record.backend != target.name:
+            ticket.left()
+        else:
+            target.judge(ticket, exc, alone=len(self.targets) == 1)
 
     async def _call(
         self, target: Target, request: CompletionRequest, *, record: CallTrace, around_call: AroundCall

@@ -98,7 +98,7 @@ class Target:
         self.breaker = Breaker(
             failures=settings.breaker_failures,
             rest_s=settings.breaker_rest_s,
-            rest_max_s=max(settings.breaker_rest_s, settings.breaker_rest_max_s),
+            rest_max_s=settings.breaker_rest_max_s,
         )
         self.pace = Pace(hedge_share_max=settings.hedge_share_max)
 

@@ -251,6 +251,19 @@ async def test_a_late_call_is_joined_and_the_first_token_wins(world: Build) -> N
     assert servers.servers["a"].calls[0].outcome is CallOutcome.aborted
 
 
+async def test_a_hedge_that_serves_says_nothing_of_the_backend_that_it_stands_beside(world: Build) -> None:
+    """Given one that has failed all but once too often, then calls that its hedge serves do not clear it."""
+    servers = await world(
+        settings={"breaker_failures": 2}, a=[DOWN, Reply(text="x", first_token_s=30.0)], b=[Reply(text="soon")]
+    )
+    route = servers.route("a", hedge="b")
+    with pytest.raises(Overloaded):
+        await route.complete(REQUEST, record=CallTrace())
+    _learn(servers, "a", 0.05)
+    await route.complete(REQUEST, record=CallTrace())
+    assert servers.targets["a"].breaker.enter().failed() is True, "two failures in a row, with nothing known between"
+
+
 async def test_a_joined_call_may_still_win(world: Build) -> None:
     servers = await world(a=[Reply(text="four", first_token_s=0.3)], b=[Reply(text="late", first_token_s=30.0)])
     _learn(servers, "a", 0.05)
