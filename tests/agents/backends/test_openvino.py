@@ -151,15 +151,6 @@ async def test_cancelling_the_task_frees_the_place_and_leaves_a_record(backend: 
     assert record.usage_estimated
 
 
-async def test_inline_reasoning_is_split_by_the_call(backend: OpenVINOBackend) -> None:
-    record = CallTrace()
-    done = await call_model(backend, ask(stop=("</answer>",)), record=record, settings=BackendSettings())
-    assert done.text.startswith("<answer>")
-    assert done.reasoning
-    assert record.raw_text == f"<think>{done.reasoning}</think>{done.text}"
-    assert 0 < record.usage.reasoning < record.usage.completion
-
-
 async def test_a_schema_that_ends_the_engine_fails_alone_the_second_time(backend: OpenVINOBackend) -> None:
     bystander: Any = backend.stream(ask(json_schema=LONG_SCHEMA))
     await anext(bystander)
