@@ -33,6 +33,7 @@ def engines(model: Path) -> list[int]:
 async def test_the_death_of_an_engine_costs_no_job(start_up: Callable[..., RunningUp], tmp_path: Path) -> None:
     # Given a generator with an engine of its own, on the stand-in for vLLM, and other agents elsewhere
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "stands_still").touch()
     async with SimulatedServer(SolvingResponder(accuracy=1.0, reasoning_tokens=5)) as server:
         elsewhere = {
             f"K2THINK_{role}__{name}": value
@@ -50,9 +51,11 @@ async def test_the_death_of_an_engine_costs_no_job(start_up: Callable[..., Runni
             # When the engine dies while it works on many jobs
             ids = await submit_all(session, JOBS, policy={"plan": "off", "early_stop": False})
             async with asyncio.timeout(30):
-                while not up.count("step_finished", kind="generate_candidate"):
+                while not (tmp_path / "requests").exists() or len((tmp_path / "requests").read_text().split()) < 5:
                     await asyncio.sleep(0.02)
             os.kill(engines(tmp_path)[0], signal.SIGKILL)
+            await asyncio.to_thread(up.wait_for, lambda: up.count("engine_died") == 1, "the engine's end")
+            (tmp_path / "stands_still").unlink()
             # Then all of them end well, on the engine of the worker that came after
             results = await results_of(session, ids)
     assert {result.status for result in results} == {JobStatus.succeeded}

@@ -115,14 +115,14 @@ async def test_closing_cancelling_and_time_outs_abort_the_request(make: Make, mo
     assert backend.running == 1
     await stream.aclose()
     assert backend.running == 0
-    (model / "slow").touch()
+    (model / "stands_still").touch()
     with pytest.raises(Stalled, match="first token"):
         await collect(backend, ask())
     assert backend.running == 0
 
 
 async def test_a_closed_backend_ends_its_streams_and_its_engine(make: Make, model: Path) -> None:
-    (model / "slow").touch()
+    (model / "stands_still").touch()
     backend = make()
     task = asyncio.create_task(collect(backend, ask()))
     async with asyncio.timeout(WAIT_S):

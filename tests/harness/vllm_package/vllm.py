@@ -1,7 +1,7 @@
 """A stand-in for the package vllm, as far as `agents/backends/vllm_engine.py` uses it: an engine whose process is a `sleep`.
 
-It is put on the path of a test, or of a worker's process. `engines.jsonl` in the model folder gets a line per engine. A file
-`does_not_start` there keeps one from coming up, `slow` makes it wait a minute for each token.
+It is put on the path of a test, or of a worker's process. `engines.jsonl` in the model folder gets a line per engine, `requests`
+one per request. A file `does_not_start` there keeps one from coming up, `stands_still` keeps it from generating.
 """
 
 import asyncio
@@ -108,10 +108,15 @@ class AsyncLLM:
             raise VLLMValidationError("Grammar error: Invalid type: nonsense")
         assert request_id not in self._unfinished
         self._unfinished.add(request_id)
+        folder = Path(self.model_config.model)
+        with (folder / "requests").open("a") as file:
+            file.write(f"{request_id}\n")
         try:
             text = REPLY[: sampling.max_tokens]
             for number, character in enumerate(text, start=1):
-                await asyncio.sleep(60 if (Path(self.model_config.model) / "slow").exists() else TOKEN_S)
+                await asyncio.sleep(TOKEN_S)
+                while (folder / "stands_still").exists() and not self.errored:
+                    await asyncio.sleep(TOKEN_S)
                 if self.errored:
                     raise EngineDeadError("EngineCore encountered an issue.")
                 yield self._output(character, last=number == len(text), cut=len(text) < len(REPLY))
