@@ -66,13 +66,15 @@ app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
 
-def _mount_training() -> None:
+def _mount_recipe() -> None:
+    from ..evaluation.cli import app as eval_app
     from ..training.cli import app as train_app
 
     app.add_typer(train_app, name="train", help="Post-training: make a model by the recipe.")
+    app.add_typer(eval_app, name="eval", help="Evaluate models and policies.")
 
 
-_mount_training()
+_mount_recipe()
 
 
 _ClickError: Any = typer.BadParameter.__mro__[2]

@@ -1,0 +1,12 @@
+"""``k2think eval``: asks models the problems of a suite and reports what came back. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(help="Evaluate models and policies.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:  # pyright: ignore[reportUnusedFunction]
+    """Evaluate models and policies."""
