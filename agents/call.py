@@ -51,13 +51,14 @@ async def call_model(
     settings: BackendSettings,
     limiter: Limiter = UNLIMITED,
     on_delta: Callable[[Delta], None] | None = None,
+    on_turn: Callable[[], None] | None = None,
     on_first_token: Callable[[], None] | None = None,
 ) -> Completion:
     """Stream one completion from `backend` to its end.
 
     `record` is filled in whatever happens: a cancelled or failed call leaves its prompt, its partial text, the tokens counted
-    so far, time to first token and duration. `on_delta` is given each delta, reasoning and text apart; `on_first_token` is called
-    when the first one comes. Up to `settings.connect_retries` refusals before the first token are tried again, after the
+    so far, time to first token and duration. `on_delta` is given each delta, reasoning and text apart; `on_turn` is called
+    when a try's turn at `limiter` has come, `on_first_token` when the first delta comes. Up to `settings.connect_retries` refusals before the first token are tried again, after the
     server's Retry-After where it gives one, else after full-jitter exponential back-off; a Retry-After above
     `settings.retry_after_max_s` is raised at once.
     Each try waits for its turn at `limiter` first, which counts neither as duration nor as time to first token.
@@ -70,6 +71,7 @@ async def call_model(
         settings=settings,
         limiter=limiter,
         on_delta=on_delta,
+        on_turn=on_turn,
         on_first_token=on_first_token,
     )
     try:
@@ -98,6 +100,7 @@ class _Call:
         settings: BackendSettings,
         limiter: Limiter,
         on_delta: Callable[[Delta], None] | None,
+        on_turn: Callable[[], None] | None,
         on_first_token: Callable[[], None] | None,
     ) -> None:
         self._backend = backend
@@ -106,6 +109,7 @@ class _Call:
         self._settings = settings
         self._limiter = limiter
         self._on_delta = on_delta
+        self._on_turn = on_turn
         self._on_first_token = on_first_token
         self._began = time.monotonic()
         self._waits_since: float | None = None
@@ -140,6 +144,8 @@ class _Call:
             self._waits_since = None
             self._waited(turn.waited_s)
             self._turn_at = time.monotonic()
+            if self._on_turn is not None:
+                self._on_turn()
             self._sent = True
             try:
                 return await self._stream()

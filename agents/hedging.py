@@ -41,6 +41,8 @@ class HedgedCall:
         self._request = request
         self._late_s = late_s
         self._around_call = around_call
+        self._turn = asyncio.Event()
+        """The first stream's turn at its backend's limits has come: lateness is counted from there, as the pace is."""
         self._heard = asyncio.Event()
         self._winner: _Stream | None = None
 
@@ -49,12 +51,13 @@ class HedgedCall:
         streams = [self._begin(self._first, record)]
         ticket: Ticket | None = None
         try:
-            await self._listen(streams, timeout_s=self._late_s)
+            await self._listen(self._turn, streams, timeout_s=None)
+            await self._listen(self._heard, streams, timeout_s=self._late_s)
             if self._undecided(streams) and self._second.breaker.allows and self._first.pace.take_hedge():
                 ticket = self._second.breaker.enter()
                 streams.append(self._begin(self._second, CallTrace()))
                 while self._undecided(streams):
-                    await self._listen(streams, timeout_s=None)
+                    await self._listen(self._heard, streams, timeout_s=None)
             winner = self._winner_of(streams)
             for stream in streams:
                 if stream is not winner:
@@ -74,14 +77,20 @@ class HedgedCall:
             self._heard.set()
 
         task = asyncio.get_running_loop().create_task(
-            target.call(self._request, record=record, around_call=self._around_call, on_first_token=heard)
+            target.call(
+                self._request,
+                record=record,
+                around_call=self._around_call,
+                on_turn=self._turn.set,
+                on_first_token=heard,
+            )
         )
         stream = _Stream(target, record, task)
         return stream
 
-    async def _listen(self, streams: Sequence[_Stream], *, timeout_s: float | None) -> None:
-        """Wait for a first token, or for a stream's end."""
-        hearing = asyncio.ensure_future(self._heard.wait())
+    async def _listen(self, event: asyncio.Event, streams: Sequence[_Stream], *, timeout_s: float | None) -> None:
+        """Wait for the event, or for a stream's end."""
+        hearing = asyncio.ensure_future(event.wait())
         running = [stream.task for stream in streams if not stream.task.done()]
         try:
             await asyncio.wait([hearing, *running], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -120,6 +120,7 @@ class Target:
         *,
         record: CallTrace,
         around_call: AroundCall,
+        on_turn: Callable[[], None] | None = None,
         on_first_token: Callable[[], None] | None = None,
     ) -> Completion:
         """Call this backend once. Raises BackendError, ConfigurationError."""
@@ -132,6 +133,7 @@ class Target:
                     record=record,
                     settings=self.settings,
                     limiter=self.limiter,
+                    on_turn=on_turn,
                     on_first_token=on_first_token,
                 )
             finally:

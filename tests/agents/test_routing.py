@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from k2think.agents.backends.simulator import (
 )
 from k2think.agents.breaker import BreakerState
 from k2think.agents.hedging import HEDGE_LOST
+from k2think.agents.limits import Reservation
 from k2think.agents.pace import SAMPLES_MIN
 from k2think.agents.routing import Route
 from k2think.agents.targets import Target
@@ -58,6 +59,20 @@ class Watch:
 
     def hedged(self, backend: str, to: str, *, won: bool) -> None:
         self.told.append(("hedged", backend, to, won))
+
+
+@dataclass(frozen=True)
+class SlowTurns:
+    """A limiter whose turns are all waited for."""
+
+    wait_s: float
+
+    @asynccontextmanager
+    async def reserve(self, *, tokens: int, deadline: float | None = None) -> AsyncIterator[Reservation]:
+        await asyncio.sleep(self.wait_s)
+        turn = Reservation(tokens)
+        turn.waited_s = self.wait_s
+        yield turn
 
 
 @dataclass
@@ -262,6 +277,18 @@ async def test_a_hedge_that_serves_says_nothing_of_the_backend_that_it_stands_be
     _learn(servers, "a", 0.05)
     await route.complete(REQUEST, record=CallTrace())
     assert servers.targets["a"].breaker.enter().failed() is True, "two failures in a row, with nothing known between"
+
+
+async def test_a_call_that_waits_for_its_limit_is_not_late(world: Build) -> None:
+    servers = await world(a=[Reply(text="four"), Reply(text="late", first_token_s=30.0)], b=[Reply(text="soon")])
+    _learn(servers, "a", 0.05)
+    target = servers.targets["a"]
+    target.limiter = SlowTurns(0.3)
+    record = CallTrace()
+    assert (await servers.route("a", hedge="b").complete(REQUEST, record=record)).text == "four"
+    assert (record.backend, record.left_calls, servers.calls("b")) == ("a", [], 0)
+    # A turn that came is followed by a first token in time, or by a hedge.
+    assert (await servers.route("a", hedge="b").complete(REQUEST, record=CallTrace())).text == "soon"
 
 
 async def test_a_joined_call_may_still_win(world: Build) -> None:
