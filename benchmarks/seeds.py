@@ -15,7 +15,7 @@ from k2think.agents.backends.openvino import OpenVINOBackend
 from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest, Delta
 from k2think.training.mini.examples import solve_prompt
-from k2think.training.mini.families import FAMILIES, draw_problem
+from k2think.training.mini.families import FAMILIES, Side, draw_problem
 
 OTHERS = 16
 LATEST_S = 0.1
@@ -45,7 +45,7 @@ async def among_others(backend: OpenVINOBackend, prompts: list[str], seed: int, 
 async def measure(options: argparse.Namespace) -> dict[str, int]:
     """Count the equal texts."""
     rng = random.Random(7)
-    prompts = [solve_prompt(draw_problem(rng, family, held_out=True).text) for family in FAMILIES]
+    prompts = [solve_prompt(draw_problem(rng, family, Side.development).text) for family in FAMILIES]
     plain = BackendSettings(model=options.model, threads=options.threads, precision=options.precision)
     drafting = plain.model_copy(update={"speculative_tokens": 4, "speculative_streams_max": 0})
     backends = {"": OpenVINOBackend(plain, name="plain"), "lookup ": OpenVINOBackend(drafting, name="lookup")}

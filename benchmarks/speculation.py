@@ -23,7 +23,7 @@ from k2think.agents.backends.openvino import OpenVINOBackend
 from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest, Delta, Finish
 from k2think.training.mini.examples import solve_prompt
-from k2think.training.mini.families import FAMILIES, draw_problem
+from k2think.training.mini.families import FAMILIES, Side, draw_problem
 
 REQUESTS_MIN = 4
 """Requests of a cell at least; else two for each stream."""
@@ -45,7 +45,7 @@ def problems(families: list[str], number: int, *, seed: int) -> list[str]:
     """Prompts of held-out problems, the families in turn."""
     rng = random.Random(seed)
     return [
-        solve_prompt(draw_problem(rng, families[index % len(families)], held_out=True).text) for index in range(number)
+        solve_prompt(draw_problem(rng, families[index % len(families)], Side.development).text) for index in range(number)
     ]
 
 

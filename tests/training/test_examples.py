@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from k2think.training.mini.examples import ROLE_SHARES, draw_example, wrong_answer
-from k2think.training.mini.families import FAMILIES, draw_problem
+from k2think.training.mini.families import FAMILIES, Side, draw_problem
 from k2think.training.mini.outside import draw_outside
 from k2think.training.mini.refusals import OUTSIDE_PROMPTS
 from k2think.training.mini.tokens import EOS_ID, decode, normalise
@@ -39,7 +39,7 @@ def test_wrong_answers_are_wrong() -> None:
     rng = random.Random(4)
     for family in FAMILIES:
         for _ in range(200):
-            problem = draw_problem(rng, family, held_out=False)
+            problem = draw_problem(rng, family, Side.training)
             assert wrong_answer(rng, problem) != problem.answer
 
 

@@ -1,4 +1,4 @@
-"""Every generated problem is right, and the two halves of the split never meet."""
+"""Every generated problem is right, and the sides of the split never meet."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2think.training.mini.digits import add, multiply, subtract, tail_number
-from k2think.training.mini.families import FAMILIES, draw_problem, is_held_out, verify
+from k2think.training.mini.families import FAMILIES, Side, draw_problem, side_of, verify
 from k2think.training.mini.tokens import encode_completion, normalise
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
-@given(st.integers(0, 2**32), st.sampled_from(sorted(FAMILIES)), st.booleans())
-def test_trace_answer_and_independent_computation_agree(seed: int, family: str, held_out: bool) -> None:
-    # When a problem is drawn from either half
-    problem = draw_problem(random.Random(seed), family, held_out=held_out)
+@given(st.integers(0, 2**32), st.sampled_from(sorted(FAMILIES)), st.sampled_from(Side))
+def test_trace_answer_and_independent_computation_agree(seed: int, family: str, side: Side) -> None:
+    # When a problem is drawn from any side of the split
+    problem = draw_problem(random.Random(seed), family, side)
     # Then the recomputed answer, the end of the trace and the answer are one
     verify(problem)
-    assert is_held_out(problem) == held_out
+    assert side_of(problem) is side
     # And every character can be written by the model, and the prompt is in the form that the tokenizer makes of it
     encode_completion(problem.trace + problem.answer + problem.plan)
     assert normalise(normalise(problem.text)) == normalise(problem.text)
@@ -32,7 +32,7 @@ def test_trace_answer_and_independent_computation_agree(seed: int, family: str, 
 def test_every_line_of_column_arithmetic_in_a_trace_is_true(family: str) -> None:
     rng = random.Random(3)
     for _ in range(300):
-        problem = draw_problem(rng, family, held_out=False)
+        problem = draw_problem(rng, family, Side.training)
         for left, sign, right, result in re.findall(r"(\d+)([+*-])(\d+):[^>;]*>(\d+)", problem.trace):
             if family != "robot":
                 assert OPERATIONS[sign](int(left), int(right)) == int(result), problem.trace
@@ -49,24 +49,25 @@ def test_multiplication_trace_ends_in_the_product(a: int, b: int) -> None:
     assert tail_number(multiply(a, b)) == str(a * b)
 
 
-def test_the_two_halves_share_no_underlying_problem() -> None:
-    # Given many problems of both halves
+def test_the_sides_share_no_underlying_problem() -> None:
+    # Given many problems of all three
     rng = random.Random(11)
     for family in FAMILIES:
-        train = {repr(draw_problem(rng, family, held_out=False).key) for _ in range(1500)}
-        test = {repr(draw_problem(rng, family, held_out=True).key) for _ in range(300)}
-        # Then no key is in both
-        assert not train & test
+        train = {repr(draw_problem(rng, family, Side.training).key) for _ in range(1500)}
+        tune = {repr(draw_problem(rng, family, Side.development).key) for _ in range(200)}
+        report = {repr(draw_problem(rng, family, Side.report).key) for _ in range(200)}
+        # Then no key is in two of them
+        assert len(train | tune | report) == len(train) + len(tune) + len(report)
 
 
 def test_the_split_looks_at_the_problem_and_not_at_its_wording() -> None:
     # Given all wordings of one sum that a long draw yields
     rng = random.Random(5)
-    sides: dict[str, set[bool]] = {}
+    sides: dict[str, set[Side]] = {}
     texts: dict[str, set[str]] = {}
     for _ in range(40_000):
         problem = FAMILIES["arithmetic"].draw(rng)
-        sides.setdefault(repr(problem.key), set()).add(is_held_out(problem))
+        sides.setdefault(repr(problem.key), set()).add(side_of(problem))
         texts.setdefault(repr(problem.key), set()).add(problem.text)
     # Then wordings differ, the side does not
     assert max(len(wordings) for wordings in texts.values()) > 5
@@ -81,7 +82,7 @@ def test_plans_reveal_nothing() -> None:
 
 
 def test_a_wrong_trace_is_refused() -> None:
-    problem = draw_problem(random.Random(1), "arithmetic", held_out=False)
+    problem = draw_problem(random.Random(1), "arithmetic", Side.training)
     spoiled = type(problem)(**{**vars(problem), "answer": problem.answer + "1"})
     with pytest.raises(ValueError, match="recomputed"):
         verify(spoiled)

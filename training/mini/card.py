@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .families import FAMILIES, TEST_SHARE
+from .families import FAMILIES, HELD_OUT_SHARE
 from .refusals import OUTSIDE_PROMPTS
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -22,7 +22,7 @@ def figures(evaluation: dict[str, Any]) -> str:
     plain, policy, greedy = evaluation["solving"], evaluation["solving_by_policy"], evaluation["solving_greedy"]
     total = plain["overall"]["single"]["total"]
     lines = [
-        f"Held-out problems: {total}. One underlying problem in {TEST_SHARE} is kept from training; each is asked once, typed the way",
+        f"Held-out problems: {total}. One underlying problem in {HELD_OUT_SHARE} is kept from training; each is asked once, typed the way",
         "people type (capitals, spaces, closing signs). Per cent right, with 95 % Wilson intervals; exact match, nothing for being close.",
         "",
         "| family | one sample, T = 1 | majority of 3, T = 1 | with own plan, T = 1, top-p 0.95, one sample | majority of 3 | greedy | refused wrongly |",

@@ -16,7 +16,7 @@ from typing import Any
 
 from .engine import FolderEngine
 from .examples import PLAN_LINES, judge_prompt, plan_prompt, solve_prompt, wrong_answer
-from .families import FAMILIES, Problem, draw_problem
+from .families import FAMILIES, Problem, Side, draw_problem
 from .handwriting import as_typed
 from .refusals import OUTSIDE_PROMPTS
 
@@ -74,15 +74,15 @@ def majority(answers: list[str | None]) -> str | None:
     return counted.most_common(1)[0][0] if counted else None
 
 
-def fresh_problems(per_family: int, *, seed: int = SEED) -> list[Problem]:
-    """``per_family`` different held-out problems of every family, fewer where the family has fewer (divisors: 29)."""
+def fresh_problems(per_family: int, *, side: Side = Side.report, seed: int = SEED) -> list[Problem]:
+    """``per_family`` different problems of every family from ``side``, fewer where the family has fewer (divisors)."""
     rng = random.Random(seed)
     problems: list[Problem] = []
     for name in FAMILIES:
         seen: set[str] = set()
         in_vain = 0
         while len(seen) < per_family and in_vain < DRAWS_IN_VAIN:
-            problem = draw_problem(rng, name, held_out=True)
+            problem = draw_problem(rng, name, side)
             in_vain += 1
             if repr(problem.key) not in seen:
                 in_vain = 0

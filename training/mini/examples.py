@@ -6,7 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from .families import FAMILIES, Problem, draw_problem
+from .families import FAMILIES, Problem, Side, draw_problem
 from .families.problem import NAMES, chance, pick
 from .outside import draw_outside
 from .tokens import (
@@ -140,7 +140,7 @@ def _roughen(rng: random.Random, text: str) -> str:
 def draw_example(
     rng: random.Random,
     *,
-    held_out: bool = False,
+    side: Side = Side.training,
     role: str | None = None,
     family: str | None = None,
     weights: dict[str, float] = FAMILY_WEIGHTS,
@@ -154,7 +154,7 @@ def draw_example(
         plan = pick(rng, PLAN_LINES) if chance(rng, 0.05) else None
         return Example(encode_prompt(solve_prompt(text, plan)), encode_completion(REFUSAL + EOS))
     family = family or rng.choices(list(weights), list(weights.values()))[0]
-    problem = draw_problem(rng, family, held_out=held_out)
+    problem = draw_problem(rng, family, side)
     text = _roughen(rng, problem.text)
     if role == "plan":
         return Example(encode_prompt(plan_prompt(text)), encode_completion(f"{ANSWER}{problem.plan}{END_ANSWER}{EOS}"))

@@ -29,6 +29,7 @@ from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn import functional
 
 from .examples import FAMILY_WEIGHTS, SECOND_WEIGHTS, Example, draw_example
+from .families import Side
 from .model import MiniModel, ModelConfig
 from .tokens import VOCABULARY
 
@@ -49,7 +50,7 @@ PROBE_EVERY_TOKENS = 500_000
 CHECKPOINT_EVERY_TOKENS = 1_000_000
 LOG_EVERY_TOKENS = 50_000
 PROBE_EXAMPLES = 24
-"""Held-out examples of each family in a probe."""
+"""Development examples of each family in a probe."""
 PROBE_SEED = 777
 WAIT_S = 600.0
 """A worker gives up when another has not finished its step within this time."""
@@ -147,14 +148,14 @@ def learning_rate(peak: float, step: int, done: float) -> float:
 
 
 def probe_set() -> dict[str, list[Example]]:
-    """Held-out examples by family, and of the judge, planner and refusal roles."""
+    """Development examples by family, and of the judge, planner and refusal roles."""
     rng = random.Random(PROBE_SEED)
     sets = {
-        name: [draw_example(rng, held_out=True, role="solve", family=name) for _ in range(PROBE_EXAMPLES)]
+        name: [draw_example(rng, side=Side.development, role="solve", family=name) for _ in range(PROBE_EXAMPLES)]
         for name in FAMILY_WEIGHTS
     }
     for role in ("judge", "plan", "refuse"):
-        sets[role] = [draw_example(rng, held_out=True, role=role) for _ in range(PROBE_EXAMPLES)]
+        sets[role] = [draw_example(rng, side=Side.development, role=role) for _ in range(PROBE_EXAMPLES)]
     return sets
 
 

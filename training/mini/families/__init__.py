@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from enum import StrEnum
 
 from . import arithmetic, divisors, equations, logic, ordering, robot, table, words
 from .problem import Family, Problem
@@ -12,13 +13,29 @@ FAMILIES: dict[str, Family] = {
     module.FAMILY.name: module.FAMILY
     for module in (arithmetic, equations, words, divisors, ordering, logic, table, robot)
 }
-TEST_SHARE = 20
-"""One underlying problem in so many is kept for testing."""
+HELD_OUT_SHARE = 20
+"""One underlying problem in so many is kept from training."""
+DEVELOPMENT_SHARE = 3
+"""Of those, one in so many may be looked at while something is tuned; the rest is for figures that are reported."""
 
 
-def is_held_out(problem: Problem) -> bool:
-    """True when the underlying problem (not its wording) belongs to the test half of the split."""
-    return zlib.crc32(repr((problem.family, problem.key)).encode()) % TEST_SHARE == 0
+class Side(StrEnum):
+    """To what end an underlying problem may be used. The three sides share no problem."""
+
+    training = "training"
+    """To learn from."""
+    development = "development"
+    """To choose by: formats, rates, budgets, prompts."""
+    report = "report"
+    """To measure what is published, never to choose by."""
+
+
+def side_of(problem: Problem) -> Side:
+    """The side of the underlying problem; its wording plays no part."""
+    digest = zlib.crc32(repr((problem.family, problem.key)).encode())
+    if digest % HELD_OUT_SHARE:
+        return Side.training
+    return Side.report if digest // HELD_OUT_SHARE % DEVELOPMENT_SHARE else Side.development
 
 
 def verify(problem: Problem) -> None:
@@ -29,13 +46,23 @@ def verify(problem: Problem) -> None:
         raise ValueError(f"{problem}: recomputed {recomputed!r}, the trace ends in {concluded!r}")
 
 
-def draw_problem(rng: random.Random, family: str, *, held_out: bool) -> Problem:
-    """A verified problem of ``family`` from the asked half of the split."""
+def draw_problem(rng: random.Random, family: str, side: Side) -> Problem:
+    """A verified problem of ``family`` from the asked side of the split."""
     while True:
         problem = FAMILIES[family].draw(rng)
-        if is_held_out(problem) == held_out:
+        if side_of(problem) is side:
             verify(problem)
             return problem
 
 
-__all__ = ["FAMILIES", "TEST_SHARE", "Family", "Problem", "draw_problem", "is_held_out", "verify"]
+__all__ = [
+    "DEVELOPMENT_SHARE",
+    "FAMILIES",
+    "HELD_OUT_SHARE",
+    "Family",
+    "Problem",
+    "Side",
+    "draw_problem",
+    "side_of",
+    "verify",
+]
