@@ -1,4 +1,4 @@
-"""The embedded engine on the bundled model: the conformance of a backend that has no server."""
+"""The embedded engine on the bundled model, beyond what all real engines share (`test_engines.py`)."""
 
 import asyncio
 import json
@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 from k2think.agents.backends.openvino import OpenVINOBackend
-from k2think.agents.call import call_model
 from k2think.schemas.backend_settings import BackendSettings
 from k2think.schemas.completion import ChatMessage, CompletionRequest, Delta, Finish, FinishReason
-from k2think.schemas.errors import BadRequest, ConfigurationError, ContextTooLong, Stalled, StreamBroken
-from k2think.schemas.trace import CallTrace
+from k2think.schemas.errors import BadRequest, ConfigurationError, ContextTooLong, StreamBroken
 
 VERDICT_SCHEMA = {
     "type": "object",
@@ -71,25 +69,6 @@ async def test_a_completion_streams_with_its_usage_tags_and_times(backend: OpenV
     assert finish.engine_completion_s is not None
 
 
-async def test_seeds_repeat_and_differ(backend: OpenVINOBackend) -> None:
-    wild: dict[str, Any] = {"text": UNSURE, "temperature": 2.0, "top_p": 1.0}
-    texts = [(await collect(backend, ask(seed=seed, **wild)))[0] for seed in (1, 2, 3, 4, 5, 6, 7, 8)]
-    assert (await collect(backend, ask(seed=3, **wild)))[0] == texts[2]
-    assert len(set(texts)) > 1
-    greedy = [(await collect(backend, ask(seed=seed, temperature=0.0)))[0] for seed in (1, 2)]
-    assert greedy[0] == greedy[1]
-
-
-async def test_stop_strings_are_cut_off(backend: OpenVINOBackend) -> None:
-    whole, finish = await collect(backend, ask())
-    for stop in ("</answer>", "</think>", "<answer>"):
-        text, stopped = await collect(backend, ask(stop=("never there", stop)))
-        assert text == whole.partition(stop)[0]
-        assert stopped.finish_reason is FinishReason.stop
-        assert stopped.usage.completion <= finish.usage.completion
-    await idle(backend)
-
-
 async def test_max_tokens_of_the_request_the_settings_and_the_context() -> None:
     small = OpenVINOBackend(BackendSettings(threads=1, max_tokens=9, context_tokens=100), name="openvino")
     try:
@@ -108,47 +87,6 @@ async def test_max_tokens_of_the_request_the_settings_and_the_context() -> None:
         await large.aclose()
     assert by_context.usage.prompt + by_context.usage.completion == 100
     assert by_context.finish_reason is FinishReason.length
-
-
-async def test_structured_output_follows_the_schema(backend: OpenVINOBackend) -> None:
-    text, _ = await collect(backend, ask(json_schema=VERDICT_SCHEMA, max_tokens=200, temperature=0.5))
-    assert json.loads(text)["preference"] in {"first", "second", "tie"}
-
-
-async def test_many_streams_share_the_engine(backend: OpenVINOBackend) -> None:
-    got = await asyncio.gather(*(collect(backend, ask(seed=seed, temperature=1.2)) for seed in range(24)))
-    assert all(finish.usage.completion > 0 for _, finish in got)
-    assert backend.running == 0
-
-
-async def test_closing_the_iterator_frees_the_place_in_the_engine(backend: OpenVINOBackend) -> None:
-    stream: Any = backend.stream(ask(json_schema=LONG_SCHEMA))
-    await anext(stream)
-    assert backend.running == 1
-    await stream.aclose()
-    await idle(backend)
-
-
-async def test_cancelling_the_task_frees_the_place_and_leaves_a_record(backend: OpenVINOBackend) -> None:
-    record, started = CallTrace(), asyncio.Event()
-    settings = BackendSettings()
-    task = asyncio.create_task(
-        call_model(
-            backend,
-            ask(json_schema=LONG_SCHEMA),
-            record=record,
-            settings=settings,
-            on_delta=lambda delta: started.set(),
-        )
-    )
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await idle(backend)
-    assert record.raw_text.strip().startswith("[")
-    assert record.usage.completion > 0
-    assert record.usage_estimated
 
 
 async def test_a_schema_that_ends_the_engine_fails_alone_the_second_time(backend: OpenVINOBackend) -> None:
@@ -172,34 +110,6 @@ async def test_a_schema_that_ends_the_engine_fails_alone_the_second_time(backend
     await running.aclose()
 
 
-async def test_closing_the_backend_ends_its_streams() -> None:
-    started = asyncio.Event()
-    ending = OpenVINOBackend(BackendSettings(threads=1), name="openvino")
-
-    async def consume() -> None:
-        async for _ in ending.stream(ask(json_schema=LONG_SCHEMA)):
-            started.set()
-
-    task = asyncio.create_task(consume())
-    await started.wait()
-    await ending.aclose()
-    with pytest.raises(StreamBroken, match="closed"):
-        await task
-    with pytest.raises(StreamBroken, match="closed"):
-        await collect(ending, ask())
-
-
-async def test_an_engine_that_is_too_slow_stalls() -> None:
-    slow = OpenVINOBackend(BackendSettings(threads=1, first_token_timeout_s=1e-6), name="openvino")
-    try:
-        await slow.probe()
-        with pytest.raises(Stalled):
-            await collect(slow, ask())
-        await idle(slow)
-    finally:
-        await slow.aclose()
-
-
 async def test_prompt_lookup_keeps_the_greedy_text(backend: OpenVINOBackend) -> None:
     lookup = OpenVINOBackend(BackendSettings(threads=1, speculative_tokens=4), name="openvino")
     try:
@@ -208,15 +118,6 @@ async def test_prompt_lookup_keeps_the_greedy_text(backend: OpenVINOBackend) -> 
         assert (await collect(lookup, ask(temperature=0.0)))[0] == (await collect(backend, ask(temperature=0.0)))[0]
     finally:
         await lookup.aclose()
-
-
-async def test_a_conversation_and_odd_characters_do_no_harm(backend: OpenVINOBackend) -> None:
-    turns = (
-        ChatMessage(role="system", content="You are brief."),
-        ChatMessage(role="user", content="<solve>What is 2 + 2?\udc80 é漢🎉\x00"),
-    )
-    _, finish = await collect(backend, CompletionRequest(messages=turns, seed=1))
-    assert finish.usage.completion > 0
 
 
 async def test_probe_tells_what_runs(backend: OpenVINOBackend) -> None:
