@@ -174,3 +174,93 @@ class Manifest(Frozen):
     """Hash of the sources of `grading/`, so that figures of another grader are not compared."""
     created_at: float
     """Unix time in seconds."""
+
+
+class OverlapKind(StrEnum):
+    """How a text of the training data meets an item; ordered from the surest sign to the weakest."""
+
+    exact = "exact"
+    """All words of the item, in order and without a gap, after normalisation."""
+    ngram13 = "ngram13"
+    """At least 13 words in a row."""
+    ngram8 = "ngram8"
+    """At least 8 words in a row."""
+    fuzzy = "fuzzy"
+    """Similar as a whole, with numbers and single letters taken as equal: Jaccard similarity of the pairs of words."""
+
+
+class Overlap(Frozen):
+    """One match of an item with a text of the training data."""
+
+    kind: OverlapKind
+    """The surest kind of match with this text."""
+    data: str
+    """File that the text is from."""
+    place: str
+    """Where in the file: `line 12, prompt`."""
+    text: str
+    """The words that match, normalised, at most 300 characters."""
+    words: int = Field(default=0, ge=0)
+    """Length of the longest run of words that both have, if it is at least 8; 0 = there is none."""
+    coverage: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the item's words that are in common runs of at least 8 words."""
+    similarity: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Jaccard similarity as a whole; None = it was not near enough to be computed."""
+
+
+class Cleanliness(StrEnum):
+    """What is known of an item's part in the training data."""
+
+    clean = "clean"
+    """No match in data that is declared as what the model was trained on, all of which could be read."""
+    contaminated = "contaminated"
+    """A match of a kind that counts."""
+    unknown = "unknown"
+    """No match in what was looked at, which is not declared, or not all that is declared could be read."""
+
+
+class ItemOverlap(Frozen):
+    """What was found of one item."""
+
+    item: str
+    """Id of the task."""
+    status: Cleanliness
+    """What that means."""
+    overlaps: tuple[Overlap, ...] = ()
+    """The best matches, the surest first; kinds that do not count are listed, too."""
+    matches: int = Field(default=0, ge=0)
+    """Texts that match, of any kind; more than are listed, where there are many."""
+
+
+class LookedAt(Frozen):
+    """One file of training data that was looked through."""
+
+    data: str
+    """Its path as given, or its name at the hub with the revision."""
+    sha256: str
+    """Hash of its bytes."""
+    records: int
+    """Records that were read."""
+    unreadable: int = 0
+    """Records that could not be read; while there are any, no item is called clean."""
+
+
+class ContaminationReport(Frozen):
+    """One suite held against one model's training data: what `k2think eval contamination` writes."""
+
+    suite: str
+    """Name of the suite."""
+    data_sha256: str
+    """Hash of the items, as in a run's manifest."""
+    target: str | None = None
+    """Target whose training data this is; None = whichever it is joined with."""
+    declared: str | None = None
+    """What is declared about the training data, in words; None = nothing, and then no item reads `clean`."""
+    counted: tuple[OverlapKind, ...]
+    """Kinds of match that make an item `contaminated`."""
+    looked_at: tuple[LookedAt, ...]
+    """The data."""
+    items: tuple[ItemOverlap, ...]
+    """One of each item of the suite, in its order."""
+    k2think_version: str
+    """Version of this package."""
