@@ -1,7 +1,7 @@
-"""Final answers: finding them, comparing them, checking their form, running code answers against unit tests.
+"""Final answers: finding them, comparing them, scoring them by domain, running code answers against unit tests.
 
 The names below load on first use; importing this package loads neither sympy nor math-verify (only the worker
-process of :mod:`.process` ever does).
+process of :mod:`.process` ever does). Rewards by domain: :func:`k2think.grading.score.score`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .code import TestReport, TestResult, run_unit_tests
+    from .counts import grading_counts
     from .equivalence import (
         Comparison,
         canonical,
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
         compare_answers,
         equivalent,
         equivalent_sync,
-        grading_counts,
         quick,
     )
     from .extract import Extracted, extract_answer
@@ -51,8 +51,9 @@ __all__ = [
 
 _HOMES = {
     "code": ("TestReport", "TestResult", "run_unit_tests"),
+    "counts": ("grading_counts",),
     "equivalence": (
-        "Comparison", "canonical", "cluster", "compare_answers", "equivalent", "equivalent_sync", "grading_counts", "quick",
+        "Comparison", "canonical", "cluster", "compare_answers", "equivalent", "equivalent_sync", "quick",
     ),
     "extract": ("Extracted", "extract_answer"),
     "form": ("matches_form",),

@@ -237,7 +237,9 @@ def _compare_quantities(a: Value, b: Value, leaf: Leaf) -> bool | None:
 def _in_base_units(quantity: Quantity) -> Number | Expression:
     scale, magnitude = quantity.unit.scale, quantity.magnitude
     if isinstance(magnitude, Number):
-        return Number(magnitude.value * scale, magnitude.under * scale, magnitude.over * scale)
+        return Number(
+            magnitude.value * scale, magnitude.under * scale, magnitude.over * scale, step=magnitude.step * scale
+        )
     if scale == 1:
         return magnitude
     return Expression(f"({magnitude.text})*{_magnitude_text(Number(scale))}")

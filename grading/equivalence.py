@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from typing import Literal
 from ..schemas.checks import AnswerForm
 from ..schemas.errors import GradingError
 from .compare import compare, show
+from .counts import count
 from .process import LIMIT_S, Reason, SymbolicPool, SymbolicVerdict, default_pool
 from .values import parse_answer
 
@@ -48,16 +47,6 @@ class Comparison:
     """Which layer decided."""
     reason: Reason | None = None
     """Why symbolic comparison gave no verdict (`equal` is then False); None = it gave one."""
-
-
-_counts: Counter[str] = Counter()
-_counts_lock = threading.Lock()
-
-
-def grading_counts() -> dict[str, int]:
-    """Comparisons of this process since start, by outcome: exact, symbolic, timeout, memory, undecided, error."""
-    with _counts_lock:
-        return dict(_counts)
 
 
 def quick(a: str, b: str, *, form: AnswerForm | None = None) -> bool | None:
@@ -81,17 +70,27 @@ async def equivalent(
 
 
 async def compare_answers(
-    a: str, b: str, *, form: AnswerForm | None = None, limit_s: float = LIMIT_S, pool: SymbolicPool | None = None
+    a: str,
+    b: str,
+    *,
+    form: AnswerForm | None = None,
+    rounded: bool = False,
+    limit_s: float = LIMIT_S,
+    pool: SymbolicPool | None = None,
 ) -> Comparison:
-    """Like :func:`equivalent`, telling also how it was decided."""
+    """Like :func:`equivalent`, telling also how it was decided.
+
+    `rounded` also takes a decimal of three or more significant digits for the irrational constant that rounds to it:
+    6.28 for 2π, 1.732 for √3. It suits a comparison with a reference; among candidates it would not be transitive.
+    """
     verdict = quick(a, b, form=form)
     if verdict is not None:
         return _exact(verdict)
-    future = _ask(a, b, form, limit_s, pool)
+    future = _ask(a, b, form, limit_s, pool, rounded=rounded)
     try:
         return _symbolic(await asyncio.wrap_future(future))
     except GradingError:
-        _count("error")
+        count("error")
         raise
 
 
@@ -106,7 +105,7 @@ def equivalent_sync(
     try:
         return _symbolic(future.result()).equal
     except GradingError:
-        _count("error")
+        count("error")
         raise
 
 
@@ -151,22 +150,19 @@ async def _equals_all(
     return True
 
 
-def _ask(a: str, b: str, form: AnswerForm | None, limit_s: float, pool: SymbolicPool | None) -> Future[SymbolicVerdict]:
-    return (pool or default_pool()).submit(a, b, form=form, limit_s=limit_s)
+def _ask(
+    a: str, b: str, form: AnswerForm | None, limit_s: float, pool: SymbolicPool | None, *, rounded: bool = False
+) -> Future[SymbolicVerdict]:
+    return (pool or default_pool()).submit(a, b, form=form, rounded=rounded, limit_s=limit_s)
 
 
 def _exact(verdict: bool) -> Comparison:
-    _count("exact")
+    count("exact")
     return Comparison(verdict, "exact")
 
 
 def _symbolic(verdict: SymbolicVerdict) -> Comparison:
-    _count(verdict.reason or "symbolic")
+    count(verdict.reason or "symbolic")
     if verdict.reason is not None:
         _log.info("no symbolic verdict: %s %s", verdict.reason, verdict.detail)
     return Comparison(bool(verdict.equal), "symbolic", verdict.reason)
-
-
-def _count(outcome: str) -> None:
-    with _counts_lock:
-        _counts[outcome] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 MAX_DIGITS = 400
@@ -20,6 +20,8 @@ MAX_DEPTH = 40
 APPROXIMATE_DIGITS = 6
 """A decimal with at least this many significant digits, four of them behind the point, may stand for a rounded value."""
 APPROXIMATE_DECIMALS = 4
+ROUNDED_DIGITS = 3
+"""A decimal with at least this many significant digits may stand for an irrational number where rounding is allowed."""
 FLOAT_NOISE_DIGITS = 10
 """A decimal with at least this many significant digits may also carry the noise of floating point arithmetic."""
 FLOAT_NOISE_RELATIVE = Fraction(1, 10**9)
@@ -36,6 +38,8 @@ class Number:
     """How far it may lie above (rounded down or cut off)."""
     groups: tuple[Fraction, ...] = field(default=(), compare=False)
     """The other reading of digits grouped by commas: `123,456` may be a list. Empty = no such reading."""
+    step: Fraction = field(default=Fraction(0), compare=False)
+    """Worth of the last written digit of a decimal with at least ROUNDED_DIGITS significant ones; 0 = anything else."""
     literal: bool = field(default=True, compare=False)
     """False for arithmetic that was left undone, such as `347 + 58`."""
 
@@ -65,7 +69,9 @@ def parse_number(text: str) -> Number | None:
         inner = parse_number(text[:-1])
         if inner is None or inner.groups:
             return None if inner is None else Number(inner.value / 100)
-        return Number(inner.value / 100, inner.under / 100, inner.over / 100, literal=inner.literal)
+        return Number(
+            inner.value / 100, inner.under / 100, inner.over / 100, step=inner.step / 100, literal=inner.literal
+        )
     groups: tuple[Fraction, ...] = ()
     if _GROUPED.fullmatch(text):
         if "." not in text:
@@ -75,7 +81,7 @@ def parse_number(text: str) -> Number | None:
         return None
     literal = _parse_literal(text)
     if literal is not None:
-        return Number(literal.value, literal.under, literal.over, groups)
+        return replace(literal, groups=groups)
     value = _evaluate(text)
     if value is None:
         return None
@@ -120,7 +126,8 @@ def _parse_literal(text: str) -> Number | None:
             if significant >= FLOAT_NOISE_DIGITS:
                 noise = abs(value) * FLOAT_NOISE_RELATIVE
                 under, over = max(under, noise), max(over, noise)
-        return Number(value, under, over)
+        step = scale / 10 ** len(decimals) if decimals and significant >= ROUNDED_DIGITS else Fraction(0)
+        return Number(value, under, over, step=step)
     if match := _POWER_OF_TEN.fullmatch(text):
         exponent = int(match["ten"])
         if abs(exponent) > MAX_DIGITS:

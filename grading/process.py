@@ -149,14 +149,14 @@ class SymbolicPool:
         self._closed = False
 
     def submit(
-        self, a: str, b: str, *, form: AnswerForm | None = None, limit_s: float = LIMIT_S
+        self, a: str, b: str, *, form: AnswerForm | None = None, rounded: bool = False, limit_s: float = LIMIT_S
     ) -> Future[SymbolicVerdict]:
-        """Compare `a` and `b` in a child.
+        """Compare `a` and `b` in a child; `rounded` as in :func:`.equivalence.compare_answers`.
 
         The future raises :class:`GradingError` when the child cannot start or dies twice on this pair. Cancelling it
         works while it waits for a free process.
         """
-        request = {"a": a, "b": b, "form": form.value if form else None, "limit_s": limit_s}
+        request = {"a": a, "b": b, "form": form.value if form else None, "rounded": rounded, "limit_s": limit_s}
         future: Future[SymbolicVerdict] = Future()
         with self._lock:
             if self._closed:

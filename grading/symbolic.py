@@ -16,6 +16,7 @@ import re
 import resource
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TextIO
 
@@ -75,6 +76,13 @@ def _stands_for(scalar: Scalar, difference: Any, value: Any) -> bool:
         return False
     distance = difference if scalar.value >= 0 else -difference
     return bool(-_rational(scalar.under) <= distance < _rational(scalar.over))
+
+
+def _loosened(scalar: Scalar, beside: Scalar) -> Scalar:
+    """A decimal beside a constant that is no fraction, taken for what rounds to it."""
+    if not isinstance(scalar, Number) or not isinstance(beside, Expression) or scalar.over or not scalar.step:
+        return scalar
+    return replace(scalar, under=scalar.step / 2, over=scalar.step / 2)
 
 
 def _rational(fraction: Fraction) -> Any:
@@ -182,6 +190,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
     def leaf(x: Scalar, y: Scalar) -> bool | None:
         try:
+            if request["rounded"]:
+                x, y = _loosened(x, y), _loosened(y, x)
             return symbolic_leaf(x, y)
         except MemoryError:
             raise
