@@ -92,9 +92,9 @@ def _run(
     max_in_flight: int,
     as_json: bool,
 ) -> Exit:
+    from ..workers.session import open_session
     from ..workers.stack import running_stack
     from .batch_run import BatchRun, Tally
-    from .session import open_session
 
     earlier = output.counts.done
     total = None if described is None else described.lines

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from ..schemas.errors import InvalidRequest, QueueFull, StoreUnavailable
 from ..schemas.jobs import JobError, JobStatus, SolveResult
 from ..store.lookup import finished_among
+from ..workers.session import Session
 from ..workers.submit import resolve
 from .batch_answers import answer_line, bad_line, keys_of_input
 from .batch_input import BadLine, InputLine, LineParser, raw_lines
 from .batch_output import BatchOutput
 from .batch_progress import BatchProgress
-from .session import Session
 
 POLL_S = 0.1
 """Seconds between two looks at the jobs in flight: one query for all of them."""

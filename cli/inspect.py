@@ -259,8 +259,8 @@ def _resolve(database: "Database", given: str) -> str:
 def _cancel(settings: Settings, database: "Database", job_id: str) -> bool:
     """End the job, and tell the workers where a Redis is at hand; elsewhere they notice at their next heartbeat."""
     from ..store.jobs import request_cancel
+    from ..workers.session import open_session
     from ..workers.stack import with_broker
-    from .session import open_session
 
     broker = live_broker(settings)
     if broker is None:

@@ -90,7 +90,7 @@ def _run(settings: Settings, request: SolveRequest, *, backend: str | None, as_j
 
 
 async def _solve(settings: Settings, request: SolveRequest, stages: Stages) -> SolveResult:
-    from .session import open_session
+    from ..workers.session import open_session
 
     async with open_session(settings) as session, session.submitter.present() as job_id:
         accepted = await session.submitter.submit(request, attached=True, job_id=job_id)

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -100,9 +100,12 @@ class StackLock:
 
 
 @contextlib.contextmanager
-def running_stack(settings: Settings, *, backend: str | None = None) -> Generator[Settings]:
+def running_stack(
+    settings: Settings, *, backend: str | None = None, variables: Mapping[str, str] | None = None
+) -> Generator[Settings]:
     """Yield settings with a broker that is served: the configured one, that of a running `up`, or a stack of our own.
 
+    `variables`: of the environment of a stack of our own, for settings that did not come from ours.
     Raises ConfigurationError, BrokerUnavailable, StoreFull, SchemaMismatch.
     """
     quiet_logs()
@@ -121,12 +124,12 @@ def running_stack(settings: Settings, *, backend: str | None = None) -> Generato
         return
     _remove_leftovers()
     bound = settings.serving(backend)[0] if backend else None
-    with _private_stack(folder, backend=bound) as url:
+    with _private_stack(folder, backend=bound, variables=variables or {}) as url:
         yield with_broker(settings, url)
 
 
 @contextlib.contextmanager
-def _private_stack(folder: Path, *, backend: str | None) -> Generator[str]:
+def _private_stack(folder: Path, *, backend: str | None, variables: Mapping[str, str]) -> Generator[str]:
     """Run a Redis in a temporary folder and one worker process with all agents; yield the broker's URL."""
     private = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX))
     redis_server = redis_child(private)
@@ -136,6 +139,7 @@ def _private_stack(folder: Path, *, backend: str | None) -> Generator[str]:
         wait_until_up(redis_server, private)
         url = broker_url_of(socket_path(private))
         environment = {
+            **variables,
             "K2THINK_BROKER_URL": url,
             "K2THINK_SHUTDOWN_S": str(PRIVATE_SHUTDOWN_S),
         }

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from k2think.cli.session import Session, open_session
 from k2think.schemas.jobs import JobStatus, SolveRequest, SolveResult
 from k2think.schemas.settings import Settings
 from k2think.store.jobs import job_result
 from k2think.workers.redis_server import broker_url_of, socket_path
+from k2think.workers.session import Session, open_session
 from k2think.workers.stack import with_broker
 from pydantic import SecretStr
 

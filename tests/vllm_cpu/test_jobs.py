@@ -15,11 +15,11 @@ import pytest
 from harness.engines import NAME, VLLM_ENVIRONMENT, VLLM_KINDS, RealEngine, real_engine
 from harness.stack import RunningUp, client_of, results_of
 from k2think.agents.backends.vllm import DraftCounters, draft_counters
-from k2think.cli.session import Session
 from k2think.schemas.jobs import JobStatus, SolveRequest, SolveResult
 from k2think.schemas.trace import CallTrace
 from k2think.store.trace import job_trace
 from k2think.training.mini.evaluate import fresh_problems
+from k2think.workers.session import Session
 from yarl import URL
 
 pytestmark = pytest.mark.timeout(2400)

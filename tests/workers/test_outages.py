@@ -25,11 +25,11 @@ from k2think.agents.backends.simulator import (
     SimulatedServer,
     SolvingResponder,
 )
-from k2think.cli.session import Session, open_session
 from k2think.schemas.settings import Settings
 from k2think.schemas.trace import AttemptOutcome
 from k2think.store.jobs import job_trace
 from k2think.store.migrate import upgrade
+from k2think.workers.session import Session, open_session
 from pydantic import SecretStr
 
 START_TIMEOUT_S = 60.0

@@ -19,10 +19,10 @@ import pytest
 from harness.notes import keys, note
 from harness.processes import working
 from harness.stack import all_succeeded, free_port, results_of, submit_all
-from k2think.cli.session import open_session
 from k2think.store.database import Database
 from k2think.store.durability import Weight, database_faults
 from k2think.store.migrate import upgrade
+from k2think.workers.session import open_session
 
 pytestmark = pytest.mark.timeout(120)
 BINARY = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

@@ -20,10 +20,10 @@ from harness.cli import Cli
 from harness.processes import working
 from harness.stack import all_succeeded, clean_environment, free_port, results_of, submit_all
 from harness.tls import tls_before
-from k2think.cli.session import open_session
 from k2think.store.migrate import upgrade
 from k2think.workers.redis_clients import celery_place, redis_client
 from k2think.workers.redis_server import find_binary
+from k2think.workers.session import open_session
 
 if TYPE_CHECKING:
     from conftest import RedisServer

@@ -1,4 +1,4 @@
-"""What a command needs to talk to jobs: a served broker, the database, and the submit path."""
+"""What a process needs to talk to jobs: a served broker, the database, and the submit path."""
 
 import contextlib
 from collections.abc import AsyncGenerator
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from ..schemas.settings import Settings
 from ..store.database import Database, database_of
-from ..workers.coordinator import Coordinator
-from ..workers.dispatcher import Dispatcher
-from ..workers.logs import quiet_logs
-from ..workers.queues import broker_url
-from ..workers.submit import Submitter
+from .coordinator import Coordinator
+from .dispatcher import Dispatcher
+from .logs import quiet_logs
+from .queues import broker_url
+from .submit import Submitter
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Open while a command runs."""
+    """Open while a command, or a run of an evaluation, goes on."""
 
     settings: Settings
     database: Database
