@@ -16,6 +16,7 @@ from pathlib import Path
 from ...schemas.backend_settings import BUNDLED_MODEL, BackendSettings
 from ...schemas.completion import CompletionRequest, Delta, Finish, StreamItem
 from ...schemas.errors import BackendError, ConfigurationError, Stalled, StreamBroken
+from .lumps import merged
 from .openvino_engine import Engine
 from .openvino_folder import MODELS_DIR, context_tokens, model_config, own_templates
 from .openvino_generation import EngineSettings, Generation
@@ -73,7 +74,7 @@ class OpenVINOBackend:
     ) -> AsyncGenerator[StreamItem, None]:
         """Yield deltas, then exactly one `Finish`. See `Backend.stream`."""
         engine = await self._loaded()
-        generation = Generation(request=request, loop=asyncio.get_running_loop())
+        generation = Generation(request, asyncio.get_running_loop(), watched=unseen is None)
         engine.submit(generation)
         limit_s, waited = self._settings.first_token_timeout_s, "without a first token"
         try:
@@ -87,6 +88,8 @@ class OpenVINOBackend:
                 limit_s, waited = self._settings.idle_timeout_s, "between two tokens"
         finally:
             engine.cancel(generation)
+            if unseen is not None:
+                unseen += merged(generation.left())
 
     async def probe(self) -> dict[str, str]:
         """Load the model; return facts about the engine. Raises BackendError or ConfigurationError."""

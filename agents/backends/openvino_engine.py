@@ -18,6 +18,7 @@ from typing import Any
 from ...schemas.completion import Delta, Finish, FinishReason, StreamItem, TokenUsage
 from ...schemas.errors import BackendError, BadRequest, ConfigurationError, ContextTooLong, StreamBroken
 from .detokenise import Detokeniser
+from .lumps import merged
 from .openvino_generation import EngineSettings, Generation
 from .openvino_pipelines import Pipelines
 from .stops import StopScanner
@@ -25,6 +26,8 @@ from .stops import StopScanner
 JOIN_TIMEOUT_S = 10.0
 DELIVERY_S = 0.01
 """Seconds that deltas may wait to be handed over together: waking the event loop for each costs more than the token."""
+LUMP_S = 0.05
+"""The same where nobody watches."""
 
 
 class Engine:
@@ -41,7 +44,8 @@ class Engine:
         """Done when the model is loaded; carries ConfigurationError when it cannot be."""
         self._commands: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._active: list[Generation] = []
-        self._outbox: list[tuple[Generation, StreamItem | BackendError]] = []
+        self._outbox: dict[Generation, None] = {}
+        """Generations with something unsent, in order."""
         self._failure: str | None = None
         self._lock = threading.Lock()
         self._closing = False
@@ -126,10 +130,10 @@ class Engine:
             try:
                 self._add(generation)
             except BackendError as exc:
-                self._outbox.append((generation, exc))
+                self._tell(generation, exc)
             except Exception as exc:
                 said = f"the embedded engine refuses the request: {_one_line(exc)}"
-                self._outbox.append((generation, BadRequest(said)))
+                self._tell(generation, BadRequest(said))
 
     def _add(self, generation: Generation) -> None:
         request = generation.request
@@ -177,8 +181,7 @@ class Engine:
                 self._finish(
                     generation, FinishReason.length if self._pipelines.cut_off(generation) else FinishReason.stop
                 )
-        urgent = any(generation.urgent or not isinstance(item, Delta) for generation, item in self._outbox)
-        if self._outbox and (urgent or time.monotonic() - self._delivered_at >= DELIVERY_S):
+        if self._outbox and time.monotonic() - self._delivered_at >= min(map(_patience_s, self._outbox)):
             self._deliver()
 
     def _read(self, generation: Generation, output: Any) -> str:
@@ -191,7 +194,11 @@ class Engine:
 
     def _pass_on(self, generation: Generation, text: str) -> None:
         if text:
-            self._outbox.append((generation, Delta(text=text)))
+            self._tell(generation, Delta(text=text))
+
+    def _tell(self, generation: Generation, item: StreamItem | BackendError) -> None:
+        generation.unsent.append(item)
+        self._outbox[generation] = None
 
     def _finish(self, generation: Generation, reason: FinishReason) -> None:
         now = time.monotonic()
@@ -207,7 +214,7 @@ class Engine:
             draft_acceptance=generation.draft_acceptance,
             accepted_length=generation.accepted_length,
         )
-        self._outbox.append((generation, end))
+        self._tell(generation, end)
         self._drop(generation)
 
     def _drop(self, generation: Generation) -> None:
@@ -217,17 +224,17 @@ class Engine:
 
     def _deliver(self) -> None:
         self._delivered_at = time.monotonic()
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Generation, StreamItem | BackendError]]] = {}
-        for generation, item in self._outbox:
+        by_loop: dict[asyncio.AbstractEventLoop, list[Generation]] = {}
+        for generation in self._outbox:
             generation.urgent = False
-            by_loop.setdefault(generation.loop, []).append((generation, item))
+            by_loop.setdefault(generation.loop, []).append(generation)
         self._outbox.clear()
-        for loop, items in by_loop.items():
+        for loop, generations in by_loop.items():
             try:
-                loop.call_soon_threadsafe(_put, items)
+                loop.call_soon_threadsafe(_put, generations)
             except RuntimeError:
                 # The loop is closed: nobody listens any more.
-                for generation, _ in items:
+                for generation in generations:
                     generation.cancelled = True
 
     def _broken(self, exc: Exception) -> str:
@@ -236,7 +243,7 @@ class Engine:
         if "schema" in str(exc) or "grammar" in str(exc):
             for generation in [one for one in self._active if one.schema and not one.completion_tokens]:
                 self._refused_schemas.add(generation.schema)
-                self._outbox.append((generation, BadRequest(f"the embedded engine refuses the JSON schema: {said}")))
+                self._tell(generation, BadRequest(f"the embedded engine refuses the JSON schema: {said}"))
                 self._active.remove(generation)
         return f"the embedded engine ({self.settings.model}) failed: {said}"
 
@@ -251,7 +258,8 @@ class Engine:
                 break
             if generation is not None:
                 waiting.append(generation)
-        self._outbox.extend((generation, StreamBroken(failure)) for generation in waiting)
+        for generation in waiting:
+            self._tell(generation, StreamBroken(failure))
         self._deliver()
 
     def _release(self) -> None:
@@ -267,9 +275,24 @@ class Engine:
         del self._pipelines, self._codec
 
 
-def _put(items: list[tuple[Generation, StreamItem | BackendError]]) -> None:
-    for generation, item in items:
-        generation.items.put_nowait(item)
+def _patience_s(generation: Generation) -> float:
+    """Return the seconds that what is unsent may wait."""
+    # The event loop may have taken it meanwhile.
+    last = generation.unsent[-1:]
+    if generation.urgent or (last and not isinstance(last[0], Delta)):
+        return 0.0
+    return DELIVERY_S if generation.watched else LUMP_S
+
+
+def _put(generations: list[Generation]) -> None:
+    """Hand over what is unsent, on the consumers' event loop; the engine's thread adds to it meanwhile."""
+    for generation in generations:
+        unsent = generation.unsent
+        count = len(unsent)
+        deltas = [item for item in unsent[:count] if isinstance(item, Delta)]
+        for item in (*merged(deltas), *(item for item in unsent[:count] if not isinstance(item, Delta))):
+            generation.items.put_nowait(item)
+        del unsent[:count]
 
 
 def _one_line(exc: BaseException) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...schemas.completion import CompletionRequest, StreamItem
+from ...schemas.completion import CompletionRequest, Delta, StreamItem
 from ...schemas.errors import BackendError
 from .detokenise import Detokeniser
 from .stops import StopScanner
@@ -40,8 +40,12 @@ class Generation:
 
     request: CompletionRequest
     loop: asyncio.AbstractEventLoop
+    watched: bool = True
+    """Whether somebody sees the text as it comes; else it may come in lumps."""
     items: "asyncio.Queue[StreamItem | BackendError]" = field(default_factory=lambda: asyncio.Queue())
     """What the consumer reads: deltas, then a Finish or an error."""
+    unsent: "list[StreamItem | BackendError]" = field(default_factory=lambda: [])
+    """What is to be put into it with the next delivery."""
     handle: Any = None
     """The pipeline's handle; None = not added yet."""
     detokeniser: Detokeniser = field(default_factory=Detokeniser)
@@ -62,6 +66,13 @@ class Generation:
     """Whether the next delta is handed over at once: the first one is."""
     engine_reason: Any = None
     """The pipeline's finish reason so far."""
+
+    def left(self) -> list[Delta]:
+        """Return the deltas that the consumer has not read. For the consumer, when it reads no more."""
+        left: list[StreamItem | BackendError] = []
+        while not self.items.empty():
+            left.append(self.items.get_nowait())
+        return [item for item in (*left, *self.unsent) if isinstance(item, Delta)]
 
     @property
     def accepted_length(self) -> float | None:

@@ -96,7 +96,7 @@ async def test_a_completion_streams_with_its_usage_and_times(backend: Any) -> No
     text, finish, deltas = await collect(backend, ask())
     assert text.startswith("<think>")
     assert text.endswith("<answer>405</answer>")
-    assert len(deltas) > 5
+    assert len(deltas) > 1
     assert finish.finish_reason is FinishReason.stop
     # The end-of-text token is counted, not shown.
     assert finish.usage.completion == len(encode_prompt(text)) + 1
