@@ -114,6 +114,24 @@ def accuracy(values: Floats, subsets: Subsets, *, weighing: Weighing = "macro", 
     )
 
 
+def ratio(counted: Floats, possible: Floats) -> Estimate | None:
+    """Return sum(counted) / sum(possible), both by problem, with its interval; None where nothing was possible.
+
+    For rates with several or no chances a problem, as verdicts are: the linearised variance of a ratio, clusters being problems.
+    """
+    chances = float(possible.sum())
+    if chances == 0:
+        return None
+    share, problems = float(counted.sum()) / chances, int((possible > 0).sum())
+    residuals = counted - share * possible
+    variance = float((residuals**2).sum()) / chances**2 * problems / max(problems - 1, 1)
+    size = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else float(problems)
+    low, high = wilson(share, size, t_quantile(max(problems - 1, 1)))
+    return Estimate(
+        value=share, low=low, high=high, se=math.sqrt(variance), problems=problems, method="clustered_wilson"
+    )
+
+
 def wilson(share: float, size: float, quantile: float) -> tuple[float, float]:
     """Return Wilson's score interval of a share; `size` is the (effective) number of independent answers."""
     squared = quantile**2 / size

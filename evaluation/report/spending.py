@@ -1,0 +1,69 @@
+"""All that was paid for, by role."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from ...schemas.completion import TokenUsage
+from ...schemas.evaluation import Outcome, Spent
+from .model import RoleSpent, Spending
+from .sheet import Sheet
+
+ROLES = ("planner", "generator", "verifier", "safety", "grader")
+"""In the order of a job; others follow by name."""
+
+
+def spending_of(sheet: Sheet) -> Spending:
+    """Add up what all outcomes cost, those that others stand for too."""
+    outcomes = sheet.outcomes
+    by_role: defaultdict[str, list[Spent]] = defaultdict(list)
+    for outcome in (*outcomes, *sheet.replaced):
+        for role, spent in outcome.spent.items():
+            by_role[role].append(spent)
+    roles = sorted(by_role, key=lambda role: (ROLES.index(role) if role in ROLES else len(ROLES), role))
+    everything = [spent for role in roles for spent in by_role[role]]
+    total = _added("all", everything)
+    asked = max(len(outcomes), 1)
+    return Spending(
+        roles=tuple(_added(role, by_role[role]) for role in roles),
+        total=total,
+        questions=len(outcomes),
+        tokens_per_question=(total.prompt + total.completion) / asked,
+        wall_s_per_question=sum(outcome.seconds for outcome in outcomes) / asked,
+        discarded=sum(map(_discarded, outcomes)),
+        known_cost=sum(spent.cost or 0.0 for spent in everything),
+    )
+
+
+def unaccounted(outcome: Outcome) -> bool:
+    """Return whether the outcome shows work that its ledger does not."""
+
+    def calls(role: str) -> int:
+        return outcome.spent[role].calls if role in outcome.spent else 0
+
+    shown = sum(sample.usage.completion for sample in outcome.candidates or (outcome.final,))
+    paid = outcome.spent["generator"].usage.completion if "generator" in outcome.spent else 0
+    return (
+        shown > paid
+        or (bool(outcome.comparisons) and not calls("verifier"))
+        or (outcome.planned and not calls("planner"))
+    )
+
+
+def _added(role: str, all_spent: list[Spent]) -> RoleSpent:
+    usage = sum((spent.usage for spent in all_spent), start=TokenUsage())
+    costs = [spent.cost for spent in all_spent if spent.calls or spent.cost is not None]
+    known = [cost for cost in costs if cost is not None]
+    return RoleSpent(
+        role=role,
+        calls=sum(spent.calls for spent in all_spent),
+        prompt=usage.prompt,
+        completion=usage.completion,
+        reasoning=usage.reasoning,
+        seconds=sum(spent.seconds for spent in all_spent),
+        cost=sum(known) if known and len(known) == len(costs) else None,
+    )
+
+
+def _discarded(outcome: Outcome) -> int:
+    return sum(sample.usage.completion for index, sample in enumerate(outcome.candidates) if index != outcome.chosen)
