@@ -29,6 +29,8 @@ FUZZY_MIN = 0.6
 """Jaccard similarity from which on two texts are called similar."""
 FUZZY_WORDS_MIN = 8
 """Shorter texts are compared as a whole only: a few words are soon similar."""
+NGRAM8_COVERAGE_MIN = 0.5
+"""Share of a problem that runs of 8 words must cover to count, as in Tulu 3: eight words in a row are often mere phrasing."""
 COMMON_IN = 3
 """A run of words in this many different problems of the index or more is phrasing, not a sign."""
 INDEX_WORDS_MAX = 20_000_000
@@ -84,6 +86,17 @@ class _Found:
     longest: int = 0
     start: int = 0
     """Where the longest run begins, in the entry."""
+
+
+def kinds_from(weakest: OverlapKind) -> tuple[OverlapKind, ...]:
+    """Return the kinds of match from the surest to `weakest`."""
+    kinds = list(OverlapKind)
+    return tuple(kinds[: kinds.index(weakest) + 1])
+
+
+def is_sign(kind: OverlapKind, coverage: float, counted: tuple[OverlapKind, ...]) -> bool:
+    """Whether a match is taken as a sign that the problem is in the data."""
+    return kind in counted and (kind is not OverlapKind.ngram8 or coverage >= NGRAM8_COVERAGE_MIN)
 
 
 def normal_words(text: str) -> list[str]:

@@ -258,6 +258,8 @@ class ContaminationReport(Frozen):
     """What is declared about the training data, in words; None = nothing, and then no item reads `clean`."""
     counted: tuple[OverlapKind, ...]
     """Kinds of match that make an item `contaminated`."""
+    ngram8_coverage_min: float = Field(ge=0.0, le=1.0)
+    """Least coverage with which a match of kind `ngram8` counts: eight words in a row alone are often mere phrasing."""
     looked_at: tuple[LookedAt, ...]
     """The data."""
     items: tuple[ItemOverlap, ...]
