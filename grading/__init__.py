@@ -1,7 +1,7 @@
 """Final answers: finding them, comparing them, scoring them by domain, running code answers against unit tests.
 
 The names below load on first use; importing this package loads neither sympy nor math-verify (only the worker
-process of :mod:`.process` ever does). Rewards by domain: :func:`k2think.grading.score.score`.
+process of :mod:`.symbolic` ever does). Rewards by domain: :func:`k2think.grading.score.score`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     )
     from .extract import Extracted, extract_answer
     from .form import matches_form
-    from .process import SymbolicPool, close_default_pool
     from .sandbox import SandboxLimits, SandboxResult, run_code, sandbox_problem
+    from .symbolic_pool import SymbolicPool, close_default_pool
 
 __all__ = [
     "Comparison",
@@ -57,7 +57,7 @@ _HOMES = {
     ),
     "extract": ("Extracted", "extract_answer"),
     "form": ("matches_form",),
-    "process": ("SymbolicPool", "close_default_pool"),
+    "symbolic_pool": ("SymbolicPool", "close_default_pool"),
     "sandbox": ("SandboxLimits", "SandboxResult", "run_code", "sandbox_problem"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -32,7 +32,7 @@ from ..schemas.checks import AnswerForm
 from ..schemas.errors import GradingError
 from .compare import compare, show
 from .counts import count
-from .process import LIMIT_S, Reason, SymbolicPool, SymbolicVerdict, default_pool
+from .symbolic_pool import LIMIT_S, Reason, SymbolicPool, SymbolicVerdict, default_pool
 from .values import parse_answer
 
 _log = logging.getLogger("k2think.grading")

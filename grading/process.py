@@ -1,7 +1,7 @@
-"""A bounded pool of worker processes for symbolic comparison, with a wall-clock limit that really ends the work.
+"""Bounded pools of worker processes for checks that may hang, with a wall-clock limit that really ends the work.
 
 The children are separate programs (``python -m k2think.grading.symbolic``) and not forks: the caller may run threads
-and an event loop. Each belongs to one daemon thread of the pool. A comparison that exceeds its limit costs its
+and an event loop. Each belongs to one daemon thread of the pool. A check that exceeds its limit costs its
 process, which is replaced on the next request. Children end with their parent: their standard input closes, and a
 CPU limit ends one that is too busy to notice.
 """
@@ -18,34 +18,21 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, TypeVar
 
-from ..schemas.checks import AnswerForm
 from ..schemas.errors import GradingError
 
-LIMIT_S = 3.0
-"""Wall-clock seconds for one comparison, counted from the moment a ready process takes it."""
 BOOT_LIMIT_S = 60.0
 """Seconds in which a child must have imported sympy; about one on an idle machine."""
 MEMORY_BYTES = 1 << 30
 """Address space of one child."""
 CRASH_TRIES = 2
-"""A child that dies on a comparison without being killed is replaced and asked again, this many tries in all."""
+"""A child that dies on a check without being killed is replaced and asked again, this many tries in all."""
 
-Reason = Literal["timeout", "memory", "undecided"]
-
-
-@dataclass(frozen=True, slots=True)
-class SymbolicVerdict:
-    """What a child found."""
-
-    equal: bool | None
-    """None when no verdict was reached; `reason` then says why."""
-    reason: Reason | None = None
-    detail: str = ""
-    """Names of the exceptions that symbolic code raised on the way, if any."""
+Verdict = TypeVar("Verdict")
 
 
 class _ChildDied(Exception):
@@ -59,10 +46,10 @@ class _OutOfTime(Exception):
 class _Child:
     """One running worker program."""
 
-    def __init__(self, memory_bytes: int, boot_limit_s: float) -> None:
+    def __init__(self, module: str, needs: str, memory_bytes: int, boot_limit_s: float) -> None:
         search_path = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-B", "-m", "k2think.grading.symbolic", str(memory_bytes)],
+            [sys.executable, "-P", "-B", "-m", module, str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -80,8 +67,8 @@ class _Child:
         except (_ChildDied, _OutOfTime) as exc:
             self.kill()
             raise GradingError(
-                f"the symbolic grading process did not start within {boot_limit_s:g} s (exit status {self._process.returncode}): "
-                "is math-verify installed? `pip install 'k2think[grading]'` installs it"
+                f"the grading process {module} did not start within {boot_limit_s:g} s "
+                f"(exit status {self._process.returncode}): {needs}"
             ) from exc
 
     @property
@@ -129,38 +116,49 @@ class _Child:
         return json.loads(line)
 
 
-_Job = tuple[dict[str, Any], float, Future[SymbolicVerdict]]
+class WorkerPool(ABC, Generic[Verdict]):
+    """Up to `processes` children that run `module`, started on first need. Safe to use from any thread.
 
-
-class SymbolicPool:
-    """Up to `processes` worker processes, started on first need. Safe to use from any thread."""
+    A child is given the bytes of memory it may use as its argument, says ``{"ready": true}``, and then answers one JSON
+    object a line with one; ``{"memory": true}`` says that memory ran out, after which it ends.
+    """
 
     def __init__(
-        self, *, processes: int = 1, memory_bytes: int = MEMORY_BYTES, boot_limit_s: float = BOOT_LIMIT_S
+        self,
+        module: str,
+        *,
+        needs: str,
+        processes: int = 1,
+        memory_bytes: int = MEMORY_BYTES,
+        boot_limit_s: float = BOOT_LIMIT_S,
     ) -> None:
+        self._module = module
+        self._needs = needs
         self._processes = processes
         self._memory_bytes = memory_bytes
         self._boot_limit_s = boot_limit_s
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[dict[str, Any], float, Future[Verdict]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._children: dict[int, _Child] = {}
         self._waiting = 0
         self._closed = False
 
-    def submit(
-        self, a: str, b: str, *, form: AnswerForm | None = None, rounded: bool = False, limit_s: float = LIMIT_S
-    ) -> Future[SymbolicVerdict]:
-        """Compare `a` and `b` in a child; `rounded` as in :func:`.equivalence.compare_answers`.
+    @abstractmethod
+    def verdict(self, reply: dict[str, Any]) -> Verdict:
+        """Read what a child replied, ``{"timeout": true}`` where it was ended, or ``{"memory": true}``."""
 
-        The future raises :class:`GradingError` when the child cannot start or dies twice on this pair. Cancelling it
-        works while it waits for a free process.
+    def ask(self, request: dict[str, Any], limit_s: float) -> Future[Verdict]:
+        """Hand `request` to a child.
+
+        The future raises :class:`GradingError` when the child cannot start or dies twice on it. Cancelling it works
+        while it waits for a free process.
         """
-        request = {"a": a, "b": b, "form": form.value if form else None, "rounded": rounded, "limit_s": limit_s}
-        future: Future[SymbolicVerdict] = Future()
+        request = {**request, "limit_s": limit_s}
+        future: Future[Verdict] = Future()
         with self._lock:
             if self._closed:
-                raise GradingError("the symbolic grading pool is closed")
+                raise GradingError("the grading pool is closed")
             self._waiting += 1
             if len(self._threads) < min(self._processes, self._waiting):
                 thread = threading.Thread(
@@ -177,7 +175,7 @@ class SymbolicPool:
             return [child.pid for child in self._children.values()]
 
     def close(self) -> None:
-        """End the children. Comparisons still waiting fail with :class:`GradingError`."""
+        """End the children. Checks still waiting fail with :class:`GradingError`."""
         with self._lock:
             self._closed = True
             children, threads = list(self._children.values()), list(self._threads)
@@ -198,7 +196,7 @@ class SymbolicPool:
             request, limit_s, future = job
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(self._compare(slot, request, limit_s))
+                    future.set_result(self.verdict(self._answer(slot, request, limit_s)))
                 except GradingError as exc:
                     future.set_exception(exc)
                 except Exception as exc:  # a waiting caller must hear of a fault in here, whatever it is
@@ -206,36 +204,34 @@ class SymbolicPool:
             with self._lock:
                 self._waiting -= 1
 
-    def _compare(self, slot: int, request: dict[str, Any], limit_s: float) -> SymbolicVerdict:
+    def _answer(self, slot: int, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
         for _ in range(CRASH_TRIES):
             child = self._child(slot)
             try:
                 reply = child.ask(request, limit_s)
             except _OutOfTime:
                 self._drop(slot)
-                return SymbolicVerdict(None, "timeout")
+                return {"timeout": True}
             except _ChildDied:
                 self._drop(slot)
                 continue
             if reply.get("memory"):
                 self._drop(slot)
-                return SymbolicVerdict(None, "memory")
-            verdict: bool | None = reply["verdict"]
-            return SymbolicVerdict(verdict, "undecided" if verdict is None else None, ", ".join(reply["failures"]))
-        raise GradingError(f"the symbolic grading process died {CRASH_TRIES} times on the same pair of answers")
+            return reply
+        raise GradingError(f"the grading process {self._module} died {CRASH_TRIES} times on the same answer")
 
     def _child(self, slot: int) -> _Child:
         child = self._children.get(slot)
         if child is None:
             if self._closed:
-                raise GradingError("the symbolic grading pool is closed")
-            child = _Child(self._memory_bytes, self._boot_limit_s)
+                raise GradingError("the grading pool is closed")
+            child = _Child(self._module, self._needs, self._memory_bytes, self._boot_limit_s)
             with self._lock:
                 self._children[slot] = child
                 closed = self._closed
             if closed:
                 self._drop(slot)
-                raise GradingError("the symbolic grading pool is closed")
+                raise GradingError("the grading pool is closed")
         return child
 
     def _drop(self, slot: int) -> None:
@@ -245,35 +241,35 @@ class SymbolicPool:
             child.kill()
 
 
-_default_lock = threading.Lock()
-_default: SymbolicPool | None = None
+Pool = TypeVar("Pool", bound=WorkerPool[Any])
 
 
-def default_pool() -> SymbolicPool:
-    """The pool of this process: one child, ended at exit."""
-    global _default
-    with _default_lock:
-        if _default is None:
-            _default = SymbolicPool()
-        return _default
+class SharedPool(Generic[Pool]):
+    """The pool of this process: made on first need, ended at exit, let go of in a forked copy."""
 
+    def __init__(self, make: Callable[[], Pool]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+        atexit.register(self.close)
+        os.register_at_fork(after_in_child=self._forget)
 
-def close_default_pool() -> None:
-    """End the default pool's child now; a later comparison starts a new one."""
-    global _default
-    with _default_lock:
-        pool, _default = _default, None
-    if pool is not None:
-        pool.close()
+    def get(self) -> Pool:
+        """Return the pool."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._make()
+            return self._pool
 
+    def close(self) -> None:
+        """End its children now; the next `get` makes a new pool."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
-def _forget_default_pool() -> None:
-    global _default, _default_lock
-    _default_lock = threading.Lock()  # it may have been held by a thread that does not exist in the fork
-    if _default is not None:
-        _default.after_fork()
-    _default = None
-
-
-atexit.register(close_default_pool)
-os.register_at_fork(after_in_child=_forget_default_pool)
+    def _forget(self) -> None:
+        self._lock = threading.Lock()  # it may have been held by a thread that does not exist in the fork
+        if self._pool is not None:
+            self._pool.after_fork()
+        self._pool = None

@@ -1,4 +1,4 @@
-"""The child process of :mod:`.process`: symbolic comparison with math-verify's parser and sympy.
+"""The child process of :mod:`.symbolic_pool`: symbolic comparison with math-verify's parser and sympy.
 
 Run as ``python -m k2think.grading.symbolic MEMORY_BYTES``; speaks one JSON object a line on standard input and output.
 sympy is imported here and nowhere else. LaTeX goes through the grammar that math-verify uses, without its clean-up

@@ -133,7 +133,7 @@ async def test_cluster_keeps_contradictions_apart(pool: SymbolicPool) -> None:
 
 def test_the_worker_ends_with_its_parent() -> None:
     script = (
-        "from k2think.grading.process import default_pool\n"
+        "from k2think.grading.symbolic_pool import default_pool\n"
         "import os, sys\n"
         "default_pool().submit('x+y', 'y+x', limit_s=30).result()\n"
         "print(default_pool().pids()[0], flush=True)\n"

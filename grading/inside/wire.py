@@ -1,0 +1,238 @@
+"""Python values as JSON, between the interpreter of the tests and the one of the answer, and with us outside.
+
+Values travel, behaviour does not: what arrives is made of this side's own types, so that a comparison on this side is
+this side's. An object of a class that the other side knows by name is rebuilt there from its attributes; anything else
+stays where it is and is spoken of by a number.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import collections
+import datetime
+import decimal
+import fractions
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_BITS_MAX = 10_000
+"""Whole numbers with more bits travel as hexadecimals: their decimals would be slow, and Python limits them."""
+
+_BUILTINS = {
+    name: value for name, value in vars(builtins).items() if callable(value) and not name.startswith("_")
+}
+_BUILTIN_NAMES = {id(value): name for name, value in _BUILTINS.items()}
+
+
+class Unreadable(Exception):
+    """What arrived is no value."""
+
+
+class Wire:
+    """Encodes and decodes whole messages. `other` and `fetch` deal with what stays where it is."""
+
+    def __init__(
+        self,
+        *,
+        classes: Callable[[str], type | None],
+        known: Callable[[type], bool],
+        other: Callable[[object], list[Any]],
+        fetch: Callable[[list[Any]], object],
+    ) -> None:
+        self._class_named = classes
+        self._known = known
+        self._other = other
+        self._fetch = fetch
+
+    def encode(self, value: object) -> dict[str, Any]:
+        """Return the message. Objects stand in a list beside the value, so that long chains of them nest nothing."""
+        places: dict[int, int] = {}
+        objects: list[object] = []
+
+        def place(thing: object) -> list[Any]:
+            if id(thing) not in places:
+                places[id(thing)] = len(objects)
+                objects.append(thing)
+            return ["object", places[id(thing)]]
+
+        message: dict[str, Any] = {"value": self._encode(value, place)}
+        done: list[Any] = []
+        while len(done) < len(objects):
+            thing = objects[len(done)]
+            attributes = {name: self._encode(held, place) for name, held in vars(thing).items()}
+            done.append([type(thing).__name__, attributes])
+        if done:
+            message["objects"] = done
+        return message
+
+    def decode(self, message: Any) -> Any:
+        """Return what :meth:`encode` was given. Raises Unreadable for anything else."""
+        try:
+            stated = message.get("objects", [])
+            objects = [self._make(name) for name, _ in stated]
+            for thing, (_, attributes) in zip(objects, stated, strict=True):
+                thing.__dict__.update({name: self._decode(held, objects) for name, held in attributes.items()})
+            return self._decode(message["value"], objects)
+        except Unreadable:
+            raise
+        except Exception as exc:
+            raise Unreadable(f"{type(exc).__name__}: {exc}") from exc
+
+    def _make(self, name: str) -> Any:
+        kind = self._class_named(name)
+        if kind is None:
+            raise Unreadable(f"no class {name!r} on this side")
+        return object.__new__(kind)
+
+    def _encode(self, value: Any, place: Callable[[object], list[Any]]) -> Any:  # noqa: C901, PLR0911, PLR0912
+        if value is None or value is True or value is False:
+            return value
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, int):
+            number = int(value)
+            return number if number.bit_length() <= _BITS_MAX else ["int", hex(number)]
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, list):
+            return ["list", [self._encode(item, place) for item in value]]
+        if isinstance(value, tuple):
+            return ["tuple", [self._encode(item, place) for item in value]]
+        if isinstance(value, dict):
+            return ["dict", [[self._encode(key, place), self._encode(held, place)] for key, held in value.items()]]
+        if isinstance(value, set | frozenset):
+            kind = "set" if isinstance(value, set) else "frozenset"
+            return [kind, [self._encode(item, place) for item in value]]
+        if isinstance(value, collections.deque):
+            return ["deque", [self._encode(item, place) for item in value]]
+        if isinstance(value, bytes | bytearray):
+            return [type(value).__mro__[-2].__name__, base64.b64encode(value).decode()]
+        if isinstance(value, complex):
+            return ["complex", [value.real, value.imag]]
+        if isinstance(value, range):
+            return ["range", [value.start, value.stop, value.step]]
+        if isinstance(value, decimal.Decimal):
+            return ["Decimal", str(value)]
+        if isinstance(value, fractions.Fraction):
+            return ["Fraction", [self._encode(value.numerator, place), self._encode(value.denominator, place)]]
+        if isinstance(value, datetime.datetime):
+            return ["datetime", value.isoformat()]
+        if isinstance(value, datetime.date):
+            return ["date", value.isoformat()]
+        if isinstance(value, datetime.timedelta):
+            return ["timedelta", [value.days, value.seconds, value.microseconds]]
+        if id(value) in _BUILTIN_NAMES:
+            return ["builtin", _BUILTIN_NAMES[id(value)]]
+        if (array := _encode_array(value)) is not None:
+            return array
+        if hasattr(value, "__dict__") and not isinstance(value, type) and self._known(type(value)):
+            return place(value)
+        return self._other(value)
+
+    def _decode(self, coded: Any, objects: list[Any]) -> Any:  # noqa: C901, PLR0911, PLR0912
+        if coded is None or isinstance(coded, bool | int | float | str):
+            return coded
+        kind, *rest = coded
+        held = rest[0] if rest else None
+        match kind:
+            case "list":
+                return [self._decode(item, objects) for item in held]
+            case "tuple":
+                return tuple(self._decode(item, objects) for item in held)
+            case "dict":
+                return {self._decode(key, objects): self._decode(item, objects) for key, item in held}
+            case "set":
+                return {self._decode(item, objects) for item in held}
+            case "frozenset":
+                return frozenset(self._decode(item, objects) for item in held)
+            case "deque":
+                return collections.deque(self._decode(item, objects) for item in held)
+            case "int":
+                return int(held, 16)
+            case "bytes":
+                return base64.b64decode(held)
+            case "bytearray":
+                return bytearray(base64.b64decode(held))
+            case "complex":
+                return complex(*held)
+            case "range":
+                return range(*held)
+            case "Decimal":
+                return decimal.Decimal(held)
+            case "Fraction":
+                return fractions.Fraction(*(self._decode(item, objects) for item in held))
+            case "datetime":
+                return datetime.datetime.fromisoformat(held)
+            case "date":
+                return datetime.date.fromisoformat(held)
+            case "timedelta":
+                return datetime.timedelta(*held)
+            case "builtin":
+                return _BUILTINS[held]
+            case "array":
+                return _decode_array(*rest)
+            case "object":
+                return objects[held]
+            case _:
+                return self._fetch(coded)
+
+
+def _encode_array(value: Any) -> list[Any] | None:
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None or not hasattr(numpy, "ndarray"):
+        return None
+    if isinstance(value, numpy.generic):
+        value = numpy.asarray(value)
+    if not isinstance(value, numpy.ndarray) or value.dtype.hasobject:
+        return None
+    whole = numpy.ascontiguousarray(value)
+    return ["array", whole.dtype.str, list(value.shape), base64.b64encode(whole.tobytes()).decode()]
+
+
+def _decode_array(kind: str, shape: list[int], content: str) -> Any:
+    import numpy  # pyright: ignore[reportMissingImports]
+
+    array: Any = numpy.frombuffer(base64.b64decode(content), dtype=numpy.dtype(kind)).reshape(shape).copy()
+    return array[()] if not shape else array
+
+
+def restore(original: Any, changed: Any, *, seen: set[int] | None = None) -> Any:
+    """Give `original` the content of `changed`, in place where it can be changed, and return what now stands for it.
+
+    A function may change the list that it is given; the caller's list must then change, too.
+    """
+    seen = set() if seen is None else seen
+    if id(original) in seen or type(original) is not type(changed):
+        return original if id(original) in seen else changed
+    if isinstance(original, list):
+        seen.add(id(original))
+        before: list[Any] = list(original)
+        original[:] = [
+            restore(before[place], item, seen=seen) if place < len(before) else item
+            for place, item in enumerate(changed)
+        ]
+        return original
+    if isinstance(original, dict):
+        seen.add(id(original))
+        content = {key: restore(original.get(key), item, seen=seen) for key, item in changed.items()}
+        original.clear()
+        original.update(content)
+        return original
+    if isinstance(original, set | bytearray | collections.deque):
+        original.clear()
+        (original.update if isinstance(original, set) else original.extend)(changed)
+        return original
+    if isinstance(original, tuple):
+        return tuple(restore(old, new, seen=seen) for old, new in zip(original, changed, strict=False)) + tuple(
+            changed[len(original) :]
+        )
+    if hasattr(original, "__dict__") and not callable(original):
+        seen.add(id(original))
+        held = vars(original)
+        content = {name: restore(held.get(name), item, seen=seen) for name, item in vars(changed).items()}
+        held.clear()
+        held.update(content)
+        return original
+    return changed
