@@ -66,4 +66,6 @@ def _added(role: str, all_spent: list[Spent]) -> RoleSpent:
 
 
 def _discarded(outcome: Outcome) -> int:
+    if len(outcome.candidates) < 2:
+        return 0
     return sum(sample.usage.completion for index, sample in enumerate(outcome.candidates) if index != outcome.chosen)
