@@ -32,6 +32,8 @@ _LEFT_OUT = frozenset(
     {"reference", "solution", "prompt", "prefix", "raw_instruction", "raw_input", "original_question"}
 )
 """Of `extra_info`: a reference solution must not travel with the problem, and the rest is said in the prompt."""
+_OTHER_NAMES = {"source": "origin", "difficulty": "difficulty_label"}
+"""Fields of `extra_info` whose names mean something else in a task's `meta`."""
 _RAW_STARTS = ("<|im_start|>user\n", "User: ", "user\n")
 _RAW_ENDS = ("<|im_end|>", "\nAssistant:", "\n\nAssistant:")
 _json: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
@@ -119,7 +121,7 @@ def _truth(reward: object, domain: Domain) -> JsonValue:
 
 
 def _meta(info: Row, row: Row) -> dict[str, JsonValue]:
-    kept = {key: value for key, value in info.items() if key not in _LEFT_OUT and value is not None}
+    kept = {_OTHER_NAMES.get(key, key): info[key] for key in info if key not in _LEFT_OUT and info[key] is not None}
     try:
         meta = cast(dict[str, JsonValue], _json.validate_python(_without_none(kept)))
     except ValidationError as exc:
