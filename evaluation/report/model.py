@@ -3,7 +3,7 @@
 from typing import Literal
 
 from ...schemas.base import Frozen
-from ...schemas.evaluation import Manifest, OverlapKind, Row, TargetSpec
+from ...schemas.evaluation import Manifest, OverlapKind, Row, Status, TargetSpec
 from ..statistics import Estimate
 
 
@@ -199,6 +199,40 @@ class CleanOnly(Frozen):
     """Over the others."""
 
 
+class Reason(Frozen):
+    """Why answers are not right."""
+
+    status: Status
+    """What became of them."""
+    reason: str
+    """Code of grading, or of the error."""
+    answers: int
+    """How many."""
+
+
+class Example(Frozen):
+    """One answer that is not right, for a reader who doubts the grader. Which ones are shown is fixed by the problems' ids."""
+
+    problem: str
+    """Id of the problem."""
+    subset: str
+    """Its subset."""
+    repeat: int
+    """Which repeat."""
+    status: Status
+    """What became of it."""
+    reason: str
+    """Code of grading, or of the error."""
+    prompt: str
+    """The problem, cut to what can be read."""
+    truth: str
+    """What the answer was compared with, as JSON, cut."""
+    answer: str | None
+    """The final answer as it was understood; None = none."""
+    text: str
+    """End of the text that holds it."""
+
+
 class TargetReport(Frozen):
     """One target: one row of one model."""
 
@@ -244,6 +278,10 @@ class TargetReport(Frozen):
     """What is known of contamination."""
     published: tuple[PublishedLine, ...]
     """Others' figures for this suite."""
+    reasons: tuple[Reason, ...]
+    """Why answers are not right, the most frequent first."""
+    examples: tuple[Example, ...]
+    """A few answers that are not right, of each kind."""
 
 
 class PairReport(Frozen):

@@ -27,7 +27,7 @@ class Problems:
     """Ids of the tasks."""
     subsets: Subsets
     """Which is in which subset."""
-    prompts: Mapping[str, str]
+    items: Mapping[str, Item]
     """By id; empty = `items.jsonl` is missing."""
 
     @classmethod
@@ -38,7 +38,7 @@ class Problems:
             return cls(
                 tuple(item.task.id for item in items),
                 Subsets.of([item.subset for item in items]),
-                {item.task.id: item.task.prompt for item in items},
+                {item.task.id: item for item in items},
             )
         ids = sorted({outcome.item for run in runs for outcome in run.outcomes})
         return cls(tuple(ids), Subsets.of([UNKNOWN_SUBSET] * len(ids)), {})

@@ -11,6 +11,7 @@ from ...schemas.evaluation import Cleanliness, ContaminationReport, Status
 from ..published import Published
 from ..statistics import Estimate, Floats, Resamples, Subsets, accuracy, weighted_mean
 from .best_of import best_of
+from .examples import examples_of, reasons_of
 from .model import CleanOnly, Counts, PublishedLine, SubsetLine, TargetReport
 from .sheet import Sheet, label_of
 from .spending import spending_of
@@ -53,6 +54,8 @@ def target_report(
         stability=stability_of(sheet),
         clean_only=_clean_only(sheet, contamination),
         published=tuple(_beside(sheet, micro, figure) for figure in published if figure.suite == suite),
+        reasons=reasons_of(sheet),
+        examples=examples_of(sheet),
     )
 
 

@@ -1,0 +1,75 @@
+"""Figures as text, the same in Markdown and HTML."""
+
+from __future__ import annotations
+
+import time
+
+from ..statistics import Estimate
+
+NOTHING = "–"
+"""Stands where a figure does not apply or is unknown; the table's note says which."""
+
+
+def percent(estimate: Estimate | None) -> str:
+    """Return a share with its interval, in per cent."""
+    if estimate is None:
+        return NOTHING
+    if estimate.low is None or estimate.high is None:
+        return f"{100 * estimate.value:.1f} [no interval]"
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def points(estimate: Estimate | None) -> str:
+    """Return a difference of shares with its interval, in points."""
+    if estimate is None:
+        return NOTHING
+    if estimate.low is None or estimate.high is None:
+        return f"{_signed(estimate.value)} [no interval]"
+    return f"{_signed(estimate.value)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
+
+
+def share(value: float | None) -> str:
+    """Return a share in per cent, without an interval."""
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value."""
+    if p is None:
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def number(value: float) -> str:
+    """Return a count."""
+    return f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """Return seconds with as many digits as they carry."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def money(value: float | None) -> str:
+    """Return a cost in the currency of the price list."""
+    return "unknown" if value is None else f"{value:,.4g}"
+
+
+def times(value: float | None) -> str:
+    """Return a ratio."""
+    return NOTHING if value is None else f"{value:.2f}×"
+
+
+def moment(at: float) -> str:
+    """Return a Unix time as UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def short(digest: str | None) -> str:
+    """Return the beginning of a hash."""
+    return "unknown" if digest is None else digest[:12]
+
+
+def _signed(value: float) -> str:
+    text = f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
