@@ -1,26 +1,13 @@
 """A model repository from the Hugging Face hub into a folder; what the hub refuses is explained."""
 
-import contextlib
-import errno
 import shutil
-import sys
 import time
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..agents.backends.hub_errors import explained, hub_library
 from ..agents.backends.openvino_folder import NETWORK
-from ..schemas.errors import (
-    ConfigurationError,
-    InvalidRequest,
-    K2ThinkError,
-    NotFound,
-    Overloaded,
-    StoreFull,
-    Unauthorized,
-    Unreachable,
-)
+from ..schemas.errors import ConfigurationError, StoreFull, Unreachable
 
 SPACE_SPARE_BYTES = 200_000_000
 """Bytes that must be left after a download."""
@@ -53,8 +40,8 @@ class Repository:
 
 def look_up(name: str, *, revision: str | None) -> Repository:
     """Ask the hub what a model repository holds. Raises K2ThinkError."""
-    hub = _hub()
-    with _explained(name, revision):
+    hub = hub_library()
+    with explained(name, revision):
         info = hub.HfApi().model_info(name, revision=revision, files_metadata=True)
     found = {file.rfilename: file.size or 0 for file in info.siblings or []}
     wanted = wanted_files(found)
@@ -82,7 +69,7 @@ def wanted_files(names: "dict[str, int]") -> list[str]:
 
 def download(repository: Repository, folder: Path) -> None:
     """Download into `folder`; files that an earlier try finished are not asked for again. Raises K2ThinkError."""
-    hub = _hub()
+    hub = hub_library()
     folder.mkdir(parents=True, exist_ok=True)
     for left in (folder / ".cache").rglob("*.incomplete"):
         # The library begins a file anew after a kill, and leaves the old piece.
@@ -95,7 +82,7 @@ def download(repository: Repository, folder: Path) -> None:
             f"{repository.name} takes {missing / 1e9:.2f} GB more and {folder} has {free / 1e9:.2f} GB: free some space, or "
             "set K2THINK_DATA_DIR to another folder"
         )
-    with _explained(repository.name, repository.revision):
+    with explained(repository.name, repository.revision):
         hub.snapshot_download(
             repository.name,
             revision=repository.revision,
@@ -110,68 +97,3 @@ def download(repository: Repository, folder: Path) -> None:
         raise Unreachable(
             f"the download of {repository.name} is not complete ({', '.join(short)}): ask again, it goes on"
         )
-
-
-def _hub() -> Any:
-    try:
-        import huggingface_hub
-        from huggingface_hub.utils import disable_progress_bars, logging
-    except ImportError as exc:
-        raise ConfigurationError("downloading needs huggingface_hub: pip install 'k2think[models]'") from exc
-    logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    return huggingface_hub
-
-
-@contextlib.contextmanager
-def _explained(name: str, revision: str | None) -> Generator[None]:
-    try:
-        yield
-    except Exception as exc:
-        mapped = _mapped(exc, name, revision)
-        if mapped is None:
-            raise
-        raise mapped from exc
-
-
-def _mapped(exc: Exception, name: str, revision: str | None) -> K2ThinkError | None:
-    from huggingface_hub import constants, errors
-
-    failure: Any = exc
-    place = constants.ENDPOINT
-    if isinstance(exc, errors.HFValidationError):
-        return InvalidRequest(f"{name!r} is no name of a model: it reads OWNER/NAME, as in the hub's address of it")
-    if isinstance(exc, errors.GatedRepoError):
-        return Unauthorized(
-            f"{name} is gated: ask for access at {place}/{name}, then set HF_TOKEN to a token of the account that was let in"
-        )
-    if isinstance(exc, errors.RevisionNotFoundError):
-        return NotFound(f"{name} has no revision {revision!r} at {place}")
-    if isinstance(exc, errors.RepositoryNotFoundError):
-        return NotFound(f"{place} has no model {name!r}: check the spelling; for a private one set HF_TOKEN")
-    if isinstance(exc, errors.OfflineModeIsEnabled):
-        return ConfigurationError("HF_HUB_OFFLINE is set, so nothing is downloaded: unset it")
-    if isinstance(exc, errors.HfHubHTTPError):
-        return _refused(int(failure.response.status_code), name, place)
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"no space is left for {name}: free some and ask again, the download goes on")
-    kinds = {kind.__name__ for kind in type(exc).__mro__}
-    if kinds & {"TransportError", "ConnectionError", "LocalEntryNotFoundError", "FileMetadataError"}:
-        return Unreachable(
-            f"{place} cannot be reached, or the connection broke ({type(exc).__name__}): check the network and proxy, or set "
-            "HF_ENDPOINT to a mirror; asked again, the download goes on"
-        )
-    return None
-
-
-def _refused(status: int, name: str, place: str) -> K2ThinkError:
-    if status in (401, 403):
-        return Unauthorized(
-            f"{place} refuses the token for {name} ({status}): set HF_TOKEN to a valid one", status=status
-        )
-    if status == 429:
-        return Overloaded(
-            f"{place} takes no more requests for now (429): wait a little, or set HF_TOKEN", status=status
-        )
-    return Overloaded(f"{place} answers {status} for {name}: try again later; the download goes on", status=status)

@@ -1,0 +1,118 @@
+"""The model that training begins with: a folder or a hub repository, its weights, and the tokenizer that it was trained with."""
+
+# pyright: reportMissingImports=false
+# (transformers and huggingface_hub belong to the extra `train`)
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..agents.backends.hub_errors import explained, hub_library
+from ..agents.backends.openvino_folder import read_json
+from ..schemas.errors import ConfigurationError
+from .config import Model
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+TOKENIZER_FOLDER = "tokenizer"
+"""Below a model's folder: its tokenizer alone, out of reach of what loaders do to one that stands beside a configuration."""
+OWN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Names by which a folder says that its tokenizer.json is to be taken as it is."""
+PROBE = "What is 3 + 4?  (x=1)\n<think>12*3-4</think> Two words; naïve 東京"
+"""Text that a wrong pre-tokenizer is most likely to split otherwise."""
+
+
+def find_model(model: Model) -> Path:
+    """Return the model's folder, downloaded where it is a name on the hub. Raises K2ThinkError."""
+    folder = Path(model.name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder, model)
+        return folder
+    if not HUB_NAME.fullmatch(model.name):
+        raise ConfigurationError(f"model.name: there is no folder {model.name}, nor does it read OWNER/NAME")
+    hub = hub_library()
+    with explained(model.name, model.revision):
+        found = hub.snapshot_download(model.name, revision=model.revision, allow_patterns=list(HUB_FILES))
+    _check_folder(Path(found), model)
+    return Path(found)
+
+
+def _check_folder(folder: Path, model: Model) -> None:
+    if not (folder / "config.json").is_file():
+        raise ConfigurationError(
+            f"model.name: {folder} is no model in Hugging Face's form: it has no config.json "
+            "(`k2think train mini-export` writes the bundled one so)"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigurationError(f"model.name: {folder} has no weights (*.safetensors)")
+    if model.tokenizer is not None and not model.tokenizer.is_dir():
+        raise ConfigurationError(f"model.tokenizer: there is no folder {model.tokenizer}")
+
+
+def load_tokenizer(folder: Path, model: Model) -> Any:
+    """Return the tokenizer of a model's folder, with a padding token. Raises ConfigurationError.
+
+    transformers puts Qwen's own pre-tokenizer into any tokenizer that stands beside a Qwen2 configuration; the ids are
+    therefore compared with those that tokenizer.json itself gives.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    own = folder / TOKENIZER_FOLDER
+    place = model.tokenizer or (own if own.is_dir() else folder)
+    file, settings = place / "tokenizer.json", place / "tokenizer_config.json"
+    as_it_is = settings.is_file() and read_json(settings).get("tokenizer_class") in OWN_CLASSES
+    loader: Any = PreTrainedTokenizerFast if as_it_is else AutoTokenizer
+    try:
+        tokenizer: Any = loader.from_pretrained(str(place), local_files_only=True)
+    except (OSError, ValueError, KeyError) as exc:
+        raise ConfigurationError(f"{place} holds no tokenizer that can be loaded: {str(exc).splitlines()[0]}") from exc
+    if file.is_file():
+        direct: Any = Tokenizer.from_file(str(file))
+        if direct.encode(PROBE, add_special_tokens=False).ids != tokenizer.encode(PROBE, add_special_tokens=False):
+            raise ConfigurationError(
+                f"{place}: transformers gives other token ids than tokenizer.json does; put the tokenizer's files alone "
+                "into a folder and name it in model.tokenizer"
+            )
+    if tokenizer.chat_template is None:
+        raise ConfigurationError(
+            f"{place} has no chat template, as base models often have none: put one into {place / 'chat_template.jinja'}"
+        )
+    if tokenizer.eos_token_id is None:
+        raise ConfigurationError(f"{place}: the tokenizer names no end token (eos_token in tokenizer_config.json)")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def load_model(folder: Path, model: Model, *, gpu: bool) -> Any:
+    """Return the network with its weights in float32. Raises ConfigurationError."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # FlashAttention is what packing needs; transformers takes the best of the others by itself.
+    attention = {"attn_implementation": "flash_attention_2"} if gpu and has_flash_attention() else {}
+    loader: Any = AutoModelForCausalLM
+    try:
+        network: Any = loader.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True, **attention)
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(f"{folder} cannot be loaded: {str(exc).splitlines()[0]}") from exc
+    return network
+
+
+def has_flash_attention() -> bool:
+    """Tell whether FlashAttention can be used."""
+    from transformers.utils.import_utils import is_flash_attn_2_available
+
+    return bool(is_flash_attn_2_available())
+
+
+def save_final(network: Any, tokenizer: Any, source: Path, out: Path) -> None:
+    """Write the trained model as a folder like the one that training began with."""
+    network.save_pretrained(str(out))
+    tokenizer.save_pretrained(str(out))
+    if (source / TOKENIZER_FOLDER).is_dir():
+        tokenizer.save_pretrained(str(out / TOKENIZER_FOLDER))
