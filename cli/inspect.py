@@ -203,16 +203,9 @@ def queues(as_json: AsJson = False) -> None:
 
 def open_database(settings: Settings) -> "Database":
     """Open the database to look at it. Raises NotFound when there is none yet, SchemaMismatch for another version's."""
-    from ..store.database import database_of
-    from ..store.migrate import SchemaState, check, require_current
+    from ..store.existing import open_existing
 
-    if check(settings.sqlalchemy_url) is SchemaState.empty:
-        place = "the configured database" if settings.database_url else f"the data folder {settings.data_dir}"
-        raise NotFound(
-            f"there are no jobs yet: nothing was ever run on {place} (K2THINK_DATA_DIR and K2THINK_DATABASE_URL name it)"
-        )
-    require_current(settings.sqlalchemy_url)
-    return database_of(settings, create_folder=False)
+    return open_existing(settings)
 
 
 def live_broker(settings: Settings) -> str | None:

@@ -133,9 +133,8 @@ def _read(files: list[Path], options: MixOptions, folder: DataFolder) -> tuple[d
     with Counting("reading", quiet=options.quiet) as shown:
         for number, path in enumerate(files):
             with path.open("rb") as file:
-                offset, line_number = 0, 0
-                for line in file:
-                    line_number += 1
+                offset = 0
+                for line_number, line in enumerate(file, start=1):
                     if line.strip():
                         row = _row(line, f"{path}, line {line_number}")
                         groups.setdefault(_group(row, options.by), []).append(_Record(number, offset, _difficulty(row)))
