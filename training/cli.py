@@ -9,12 +9,17 @@ from typing import Annotated
 
 import typer
 
+from .data import commands as data_commands
+
 TRAINING_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
 EXPORT_MODULES = ("openvino", "safetensors")
 EVALUATION_MODULES = ("openvino_genai",)
 MISSING_EXTRA_EXIT = 2
 
 app = typer.Typer(help="Train and evaluate models.", no_args_is_help=True)
+app.command()(data_commands.convert)
+app.command()(data_commands.mix)
+app.command(name="from-log")(data_commands.from_log)
 
 
 @app.callback()

@@ -6,28 +6,17 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from typing import Generic, TypeVar
 
 from ...grading.score import score_task
 from ...schemas.errors import GradingError, SandboxUnavailable
 from ...schemas.scores import Score, Task
+from .choices import Verify
 
 T = TypeVar("T")
 AT_ONCE = 32
 """Answers checked at the same time; the worker processes and sandboxes have limits of their own."""
-
-
-class Verify(StrEnum):
-    """What becomes of answers that cannot be checked. Wrong ones are always left out, unless nothing is checked."""
-
-    known = "known"
-    """They are kept, without a reward, and counted."""
-    strict = "strict"
-    """They are left out, and counted."""
-    off = "off"
-    """Nothing is checked."""
 
 
 @dataclass(frozen=True, slots=True)

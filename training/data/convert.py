@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -16,7 +15,8 @@ from ...grading.overlap import text_key
 from ...schemas.evaluation import OverlapKind
 from ...schemas.scores import Task
 from .am import convert_am
-from .checking import Checked, Checks, Verify
+from .checking import Checked, Checks
+from .choices import Kind, Verify
 from .converted import Converted, Rejected
 from .evaluation_sets import EvaluationSets
 from .folder import EXAMPLES_NAME, TASKS_NAME, DataFolder
@@ -25,17 +25,6 @@ from .manifest import DataManifest, SourceFile
 from .progress import Counting
 from .reading import Read, file_sha256, rows_of
 from .sources import Fetched, source_files
-
-__all__ = ["ConvertOptions", "Kind", "convert"]
-
-
-class Kind(StrEnum):
-    """Which published set it is."""
-
-    am = "am"
-    """AM-Thinking-v1-Distilled, or its sister AM-Qwen3-Distilled: conversations."""
-    guru = "guru"
-    """Guru: problems."""
 
 
 CONVERTERS: dict[Kind, Callable[[Read], Converted]] = {Kind.am: convert_am, Kind.guru: convert_guru}

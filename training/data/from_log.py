@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
@@ -28,7 +27,8 @@ from ...schemas.scores import Domain, Task
 from ...store.database import Database
 from ...store.solved import PAGE, SolvedJob, solved_jobs
 from ..records import SftExample, Turn, read_tasks
-from .checking import Checked, Checks, Verify
+from .checking import Checked, Checks
+from .choices import Evidence, Verify
 from .converted import Rejected
 from .evaluation_sets import EvaluationSets
 from .folder import EXAMPLES_NAME, TASKS_NAME, DataFolder
@@ -39,17 +39,6 @@ from .reading import file_sha256
 SOURCE = "k2think_log"
 MAJORITY_MIN = 2
 """Votes that a majority needs at least: one sample agrees with itself."""
-
-
-class Evidence(StrEnum):
-    """Why an answer is taken to be right; the strongest that there is."""
-
-    truth = "truth"
-    """The truth file has the problem, and the answer is right by it."""
-    unit_tests = "unit_tests"
-    """It passed the task's own unit tests."""
-    majority = "majority"
-    """More than half of all the samples that were asked for gave it."""
 
 
 @dataclass(frozen=True, slots=True)

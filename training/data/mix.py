@@ -10,11 +10,11 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, cast
 
 from ...schemas.errors import InvalidRequest, NotFound
+from .choices import By, Order
 from .folder import EXAMPLES_NAME, TASKS_NAME, DataFolder
 from .manifest import DataManifest, SourceFile
 from .progress import Counting
@@ -22,22 +22,6 @@ from .reading import file_sha256
 
 UNCHECKED = "unchecked"
 """Domain of conversations that nothing can check."""
-
-
-class Order(StrEnum):
-    """In which order the records stand. In each, every stretch of the file has the groups in the proportions of the whole."""
-
-    shuffled = "shuffled"
-    """At random."""
-    easy_first = "easy-first"
-    """Within each group by difficulty, where it is known; the others are spread evenly among them."""
-
-
-class By(StrEnum):
-    """What the weights are of."""
-
-    domain = "domain"
-    source = "source"
 
 
 @dataclass(frozen=True, slots=True)
