@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from ..schemas.checks import UnitTest
-from .sandbox import DEFAULT_LIMITS, SandboxLimits, SandboxResult, require_sandbox, run_code
+from .sandbox import DEFAULT_LIMITS, SandboxLimits, require_sandbox
+from .trials import TestResult, try_assertions, try_output
 
-MAX_DETAIL_CHARS = 500
-
-
-@dataclass(frozen=True, slots=True)
-class TestResult:
-    """One unit test's outcome."""
-
-    __test__ = False  # not a test class of pytest's
-
-    passed: bool
-    reason: Literal["passed", "wrong_output", "failed", "exited_early", "timeout", "output_limit"]
-    """failed = exception, other exit status, memory or CPU limit; exited_early = left before the assertions were through."""
-    detail: str
-    """End of standard error, or the output that was not expected; at most MAX_DETAIL_CHARS."""
-    wall_s: float
-    """Seconds that the run took."""
+__all__ = ["TestReport", "TestResult", "run_unit_tests", "same_lines"]
 
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
     """The outcomes in the order of the tests; shorter than the tests after stopping at a failure."""
 
-    __test__ = False
+    __test__ = False  # not a test class of pytest's
 
     results: tuple[TestResult, ...]
     total: int
@@ -52,48 +38,47 @@ class TestReport:
 async def run_unit_tests(
     code: str, tests: Sequence[UnitTest], *, limits: SandboxLimits = DEFAULT_LIMITS, stop_at_failure: bool = False
 ) -> TestReport:
-    """Run `code` against each test, one sandbox each, one after another.
+    """Run `code` against each test, each in a sandbox of its own, as many at once as the settings allow.
 
     A test with `expected_stdout` compares lines; blanks at line ends and blank lines at the end do not count. A test
-    with `code` passes when that code, appended to the answer, runs to its end: a program that exits before the
-    assertions does not pass. (An answer that forges the end mark on purpose, by reading its own file, is not stopped:
-    it shares an interpreter with the assertions.)
+    with `code` passes when that code runs to its end against the answer's functions and classes: a program that exits
+    before does not pass. `stop_at_failure` ends the tests behind the first that fails.
 
     Raises :class:`SandboxUnavailable` when no sandbox works here; nothing has run then.
     """
     require_sandbox()
-    results: list[TestResult] = []
-    for test in tests:
-        results.append(await (_run_io_test if test.code is None else _run_assertions)(code, test, limits))
-        if stop_at_failure and not results[-1].passed:
-            break
+    results = await in_order([_one(code, test, limits) for test in tests], stop_at_failure=stop_at_failure)
     return TestReport(tuple(results), len(tests))
 
 
-async def _run_io_test(code: str, test: UnitTest, limits: SandboxLimits) -> TestResult:
-    run = await run_code(code, stdin=test.stdin or "", limits=limits)
-    if run.outcome != "ok":
-        return _not_ok(run)
-    if _lines(run.stdout) == _lines(test.expected_stdout or ""):
-        return TestResult(True, "passed", "", run.wall_s)
-    return TestResult(False, "wrong_output", run.stdout[:MAX_DETAIL_CHARS], run.wall_s)
+async def in_order(
+    trials: Sequence[Coroutine[Any, Any, TestResult]], *, stop_at_failure: bool = False
+) -> list[TestResult]:
+    """Run all at once and return what came of them in their order; up to the first failure where that ends it."""
+    running = [asyncio.ensure_future(trial) for trial in trials]
+    results: list[TestResult] = []
+    try:
+        for trial in running:
+            results.append(await trial)
+            if stop_at_failure and not results[-1].passed:
+                break
+    finally:
+        for trial in running:
+            trial.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    return results
 
 
-async def _run_assertions(code: str, test: UnitTest, limits: SandboxLimits) -> TestResult:
-    mark = f"passed-{secrets.token_hex(16)}"
-    # written to the descriptor: the answer may have replaced print or sys.stdout
-    source = f"{code}\n\n{test.code}\n\n__import__('os').write(1, b'\\n{mark}\\n')\n"
-    run = await run_code(source, stdin=test.stdin or "", limits=limits)
-    if run.outcome != "ok":
-        return _not_ok(run)
-    if mark in run.stdout.splitlines():
-        return TestResult(True, "passed", "", run.wall_s)
-    return TestResult(False, "exited_early", run.stdout[-MAX_DETAIL_CHARS:], run.wall_s)
+async def _one(code: str, test: UnitTest, limits: SandboxLimits) -> TestResult:
+    if test.code is None:
+        return await try_output(code, test.stdin or "", test.expected_stdout or "", same=same_lines, limits=limits)
+    (result,) = await try_assertions(code, [test.code], limits=limits)
+    return result
 
 
-def _not_ok(run: SandboxResult) -> TestResult:
-    reason = run.outcome if run.outcome in ("timeout", "output_limit") else "failed"
-    return TestResult(False, reason, run.stderr[-MAX_DETAIL_CHARS:], run.wall_s)
+def same_lines(printed: str, expected: str) -> bool:
+    """Whether the lines are the same; blanks at line ends and blank lines at the end do not count."""
+    return _lines(printed) == _lines(expected)
 
 
 def _lines(text: str) -> list[str]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE, _OFFSET_FIRST_ARGUMENT = 0, 4, 16
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_CLONE_THREAD = 0x00010000
+CLONE_THREAD = 0x00010000
+"""Flag of `clone`: a thread of this process, not a process."""
 _X32_BIT = 0x40000000
 
 SOCKET_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
@@ -106,7 +107,7 @@ def filter_program() -> bytes | None:
     marks["clone"] = len(lines)
     lines += [
         (_LOAD, None, None, _OFFSET_FIRST_ARGUMENT),
-        (_JUMP_ANY_BIT, "allow_late", "refuse", _CLONE_THREAD),
+        (_JUMP_ANY_BIT, "allow_late", "refuse", CLONE_THREAD),
     ]
     marks["socket"] = len(lines)
     lines.append((_LOAD, None, None, _OFFSET_FIRST_ARGUMENT))

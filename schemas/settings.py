@@ -7,7 +7,7 @@ import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -18,6 +18,7 @@ from .errors import ConfigurationError
 from .messages import AgentKind
 from .pool_rules import check_pool, check_stand_ins
 from .redis_place import is_redis_url, parse_redis_url
+from .sandbox_settings import SandboxSettings
 from .webhooks import check_webhook_url, secret_bytes
 
 
@@ -121,6 +122,9 @@ class Settings(BaseSettings):
 
     safety_fail_open: bool = False
     """Let text pass when a screening fails. Off = such text is withheld."""
+
+    sandbox: SandboxSettings = SandboxSettings()
+    """Where code answers run. Without a sandbox that works they are not run at all."""
 
     gateway: GatewaySettings = GatewaySettings()
     """The HTTP doors."""
@@ -267,10 +271,13 @@ def load_settings() -> Settings:
     return read_settings()
 
 
-def read_settings() -> Settings:
-    """Read the settings afresh; raise ConfigurationError that names each wrong variable."""
+def read_settings(**fields: Any) -> Settings:
+    """Read the settings afresh; raise ConfigurationError that names each wrong variable.
+
+    `fields`: values that go before the environment's, field by field, inside of roles and backends, too.
+    """
     try:
-        return Settings()
+        return Settings(**fields)
     except ValidationError as exc:
         raise ConfigurationError(_explain(exc)) from exc
     except SettingsError as exc:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from k2think.schemas.backend_settings import RoleSettings
+from k2think.schemas.sandbox_settings import SandboxSettings
 from k2think.schemas.settings import GatewaySettings, Settings
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
-NESTED: tuple[type[BaseModel], ...] = (RoleSettings, GatewaySettings)
+NESTED: tuple[type[BaseModel], ...] = (RoleSettings, GatewaySettings, SandboxSettings)
 LESSER_ROLES = ("PLANNER", "VERIFIER", "SAFETY")
 """Agents whose variables are listed without repeating the generator's words."""
 

@@ -20,9 +20,7 @@ from typing import Any
 _BITS_MAX = 10_000
 """Whole numbers with more bits travel as hexadecimals: their decimals would be slow, and Python limits them."""
 
-_BUILTINS = {
-    name: value for name, value in vars(builtins).items() if callable(value) and not name.startswith("_")
-}
+_BUILTINS = {name: value for name, value in vars(builtins).items() if callable(value) and not name.startswith("_")}
 _BUILTIN_NAMES = {id(value): name for name, value in _BUILTINS.items()}
 
 

@@ -6,6 +6,7 @@ Each program is an OCI container of its own: an empty root, Python's folders rea
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.sandbox_settings import SandboxKind
-from ..seccomp import REFUSED_NAMES, SOCKET_FAMILIES
+from ..seccomp import CLONE_THREAD, REFUSED_NAMES
 from .base import DEFAULT_LIMITS, Program, SandboxLimits, as_bytes, script
 from .local import (
     CODE_FOLDER,
@@ -37,6 +38,28 @@ PROBE_TIMEOUT_S = 60.0
 PLATFORM = "ptrace"
 """How it catches system calls. Works without /dev/kvm and in every release; `systrap`, the newer one, is not in the older."""
 
+_PROBE = """
+import ctypes, errno, os, threading
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall(435, 0, 0)
+clone3 = errno.errorcode[ctypes.get_errno()]
+try:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    threads = True
+except RuntimeError:
+    threads = False
+try:
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+except OSError:
+    pid = 0
+print("threads" if threads else "no threads", "processes" if pid or clone3 != "ENOSYS" and threads else "no processes")
+"""
+_WANTED = b"threads no processes"
+
 
 class GVisorSandbox(LocalSandbox):
     """Runs each program in a `runsc` of its own."""
@@ -44,6 +67,8 @@ class GVisorSandbox(LocalSandbox):
     def __init__(self, *, packages: Path | None = None) -> None:
         self._packages = packages
         self._problem: str | None = None
+        self._clone3 = True
+        """Whether the filter names clone3: releases that lack the call also answer EPERM for any refusal, which ends threads."""
 
     @property
     def kind(self) -> SandboxKind:
@@ -59,18 +84,27 @@ class GVisorSandbox(LocalSandbox):
     def _try(self) -> str:
         if shutil.which("runsc") is None:
             return "the program runsc (gVisor) is not installed; gvisor.dev tells how, and Debian has it: `apt-get install runsc`"
-        with tempfile.TemporaryDirectory(prefix="k2gvisor-") as name:
-            words = self._bundle(Path(name), script("print(42)"), DEFAULT_LIMITS)
+        said = ""
+        for self._clone3 in (True, False):
             try:
-                probe = subprocess.run(
-                    words, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False, env={}
-                )
+                said = self._probe()
             except (OSError, subprocess.TimeoutExpired) as exc:
                 return f"runsc cannot run: {exc}"
-        if probe.returncode != 0 or probe.stdout.strip() != b"42":
-            said = (probe.stderr or probe.stdout).decode(errors="replace").strip()[:300]
-            return f"runsc cannot create a sandbox here ({said or f'exit status {probe.returncode}'})"
-        return ""
+            if not said:
+                return ""
+        return f"runsc cannot create a sandbox here ({said})"
+
+    def _probe(self) -> str:
+        """Run a program in which threads must work and new processes must not; return what was wrong."""
+        with tempfile.TemporaryDirectory(prefix="k2gvisor-", ignore_cleanup_errors=True) as name:
+            words = self._bundle(Path(name), script(_PROBE), DEFAULT_LIMITS)
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False, env={}
+            )
+        if done.returncode == 0 and done.stdout.strip() == _WANTED:
+            return ""
+        said = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
+        return said[:300] or f"exit status {done.returncode}"
 
     @asynccontextmanager
     async def command(self, program: Program, limits: SandboxLimits) -> AsyncIterator[Command]:
@@ -134,7 +168,7 @@ class GVisorSandbox(LocalSandbox):
             "mounts": mounts,
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")],
-                "seccomp": _seccomp(),
+                "seccomp": _seccomp(clone3=self._clone3),
             },
         }
 
@@ -143,16 +177,14 @@ def _is_folder(name: str) -> bool:
     return os.path.isdir(name) and not os.path.islink(name)
 
 
-def _seccomp() -> dict[str, Any]:
-    refusal = {"action": "SCMP_ACT_ERRNO", "errnoRet": 1}
-    no_thread = [{"index": 0, "value": 0x00010000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
-    families = [{"index": 0, "value": int(family), "op": "SCMP_CMP_NE"} for family in SOCKET_FAMILIES]
-    return {
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [
-            {"names": list(REFUSED_NAMES), **refusal},
-            {"names": ["clone"], "args": no_thread, **refusal},
-            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
-            {"names": ["socket"], "args": families, **refusal},
-        ],
-    }
+def _seccomp(*, clone3: bool) -> dict[str, Any]:
+    """Return the filter; sockets need none, they end in gVisor's own network stack."""
+    refusal = {"action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM}
+    new_process = [{"index": 0, "value": CLONE_THREAD, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
+    calls: list[dict[str, Any]] = [
+        {"names": list(REFUSED_NAMES), **refusal},
+        {"names": ["clone"], "args": new_process, **refusal},
+    ]
+    if clone3:
+        calls.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS})
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls}

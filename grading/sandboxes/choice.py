@@ -1,0 +1,81 @@
+"""Which sandbox runs code here: the one that is set, or the first that works; and how many programs run at once."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import weakref
+
+from ...schemas.errors import SandboxUnavailable
+from ...schemas.sandbox_settings import SandboxKind, SandboxSettings
+from .base import Program, Sandbox, SandboxLimits, SandboxResult
+from .bubblewrap import BubblewrapSandbox
+from .fusion import FusionSandbox
+from .gvisor import GVisorSandbox
+
+NEVER_BARE = "k2think never runs generated code outside a sandbox"
+
+
+class BoundedSandbox:
+    """A sandbox in which a bounded number of programs runs at once; the others wait their turn."""
+
+    def __init__(self, sandbox: Sandbox, concurrency: int) -> None:
+        self._sandbox = sandbox
+        self.concurrency = concurrency
+        """Programs at once, in each event loop; a pair is two of them and takes one turn."""
+        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @property
+    def kind(self) -> SandboxKind:
+        """Which one it is."""
+        return self._sandbox.kind
+
+    def problem(self) -> str:
+        """Why it does not work here, empty when it does."""
+        return self._sandbox.problem()
+
+    async def run(self, program: Program, *, stdin: str, limits: SandboxLimits, renewals: int = 0) -> SandboxResult:
+        """Run one program; see :class:`~.base.Sandbox`. Waiting for a turn is not the program's time."""
+        async with self._turn():
+            return await self._sandbox.run(program, stdin=stdin, limits=limits, renewals=renewals)
+
+    async def run_pair(self, tests: Program, answer: Program, *, limits: SandboxLimits) -> SandboxResult:
+        """Run tests and answer; see :class:`~.base.Sandbox`. Waiting for a turn is not the program's time."""
+        async with self._turn():
+            return await self._sandbox.run_pair(tests, answer, limits=limits)
+
+    def _turn(self) -> asyncio.Semaphore:
+        return self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
+
+
+@functools.cache
+def candidates(settings: SandboxSettings) -> tuple[Sandbox, ...]:
+    """Return the sandboxes that the settings allow, in the order in which they are tried; each remembers whether it works."""
+    made: dict[SandboxKind, Sandbox] = {
+        SandboxKind.bubblewrap: BubblewrapSandbox(packages=settings.packages_dir),
+        SandboxKind.gvisor: GVisorSandbox(packages=settings.packages_dir),
+    }
+    if settings.url is not None:
+        made[SandboxKind.fusion] = FusionSandbox(settings.url)
+    return tuple(made.values()) if settings.kind is SandboxKind.auto else (made[settings.kind],)
+
+
+def choose(settings: SandboxSettings) -> BoundedSandbox:
+    """Return the sandbox to be used. Raises :class:`SandboxUnavailable` with the reasons when none works."""
+    problems: list[str] = []
+    for sandbox in candidates(settings):
+        if not (problem := sandbox.problem()):
+            return BoundedSandbox(sandbox, settings.concurrency or os.cpu_count() or 1)
+        problems.append(problem)
+    raise SandboxUnavailable(f"code was not run: {'; '.join(problems)}. {NEVER_BARE}")
+
+
+@functools.cache
+def configured() -> BoundedSandbox:
+    """Return the sandbox of this process, by its settings, tried once. Raises :class:`SandboxUnavailable`."""
+    from ...schemas.settings import load_settings
+
+    return choose(load_settings().sandbox)
