@@ -198,8 +198,8 @@ class GrpoMethod(Frozen):
     """Whether advantages are divided by their group's standard deviation."""
     mask_truncated: bool = False
     """Whether answers that were cut are left out of the loss."""
-    reward_threads: int = Field(default=4, gt=0)
-    """Answers graded at once."""
+    graded_at_once: int = Field(default=4, gt=0)
+    """Answers that are graded at the same time."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

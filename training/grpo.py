@@ -1,0 +1,161 @@
+"""Reinforcement learning on one machine: TRL's GRPO on our typed problems, with grading's score as the reward."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..grading.sandbox import require_sandbox
+from ..schemas.errors import ConfigurationError, GradingError
+from ..schemas.scores import Domain, Task
+from .config import GrpoConfig
+from .conversations import Message, prompt_of, prompt_tokens
+from .model_folder import find_model, load_model, load_tokenizer
+from .plot import GRPO_PANELS
+from .records import read_tasks
+from .rewards import Rewards
+from .run_folder import RunFolder, manifest_of
+from .trainer import adapter, common_arguments, library, quiet, train, use_gpu
+
+LOSSES = {"token_mean": "dapo", "sequence_mean": "grpo"}
+"""Our names of losses and TRL's."""
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """Problems whose prompts are short enough."""
+
+    tasks: list[Task]
+    prompts: list[list[Message]]
+    """One for each task."""
+    too_long: int
+    """Problems above the limit, left out."""
+
+
+@dataclass(frozen=True)
+class GrpoInputs:
+    """What a run begins with, looked at and counted."""
+
+    model: Path
+    """Folder of the model."""
+    tokenizer: Any
+    train: TaskSet
+    evaluation: TaskSet
+
+    def described(self, config: GrpoConfig) -> str:
+        """Return what a run would do, in lines."""
+        method, count = config.grpo, len(self.train.tasks)
+        rounds = count // method.prompts * (config.run.epochs or 1)
+        steps = config.run.steps or int(rounds * method.updates_per_round)
+        domains = Counter(task.domain.value for task in self.train.tasks)
+        return "\n".join(
+            [
+                f"model: {self.model}",
+                f"problems: {count} ({', '.join(f'{name} {number}' for name, number in domains.most_common())}); "
+                f"left out as longer than {method.max_prompt_tokens} tokens: {self.train.too_long}",
+                f"held out: {len(self.evaluation.tasks)}; left out: {self.evaluation.too_long}",
+                f"steps: {'about ' if config.run.steps is None else ''}{steps} of {method.update_prompts} problems x "
+                f"{method.rollouts} answers; new answers every {method.updates_per_round}",
+                f"out: {config.run.out}",
+            ]
+        )
+
+
+def look_at(config: GrpoConfig) -> GrpoInputs:
+    """Read and count everything that a run needs, its weights excepted. Raises K2ThinkError."""
+    tasks, held_out = _read(config.data.train), _read(config.data.evaluation)
+    _check_grading([*tasks, *held_out])
+    model = find_model(config.model)
+    tokenizer = load_tokenizer(model, config.model)
+    sets = [_fitting(tokenizer, some, config) for some in (tasks, held_out)]
+    if len(sets[0].tasks) < config.grpo.prompts:
+        raise ConfigurationError(
+            f"data.train holds {len(sets[0].tasks)} problems of at most {config.grpo.max_prompt_tokens} tokens "
+            f"({sets[0].too_long} are longer), one round takes {config.grpo.prompts}: give more, or lower grpo.prompts"
+        )
+    return GrpoInputs(model, tokenizer, *sets)
+
+
+def _read(paths: tuple[Path, ...]) -> list[Task]:
+    return [task for path in paths for task in read_tasks(path)]
+
+
+def _check_grading(tasks: list[Task]) -> None:
+    if any(task.domain is Domain.code for task in tasks):
+        try:
+            require_sandbox()
+        except GradingError as exc:
+            raise ConfigurationError(
+                f"data.train holds problems of code, whose answers cannot be run here: {exc}"
+            ) from exc
+
+
+def _fitting(tokenizer: Any, tasks: list[Task], config: GrpoConfig) -> TaskSet:
+    kept: list[Task] = []
+    prompts: list[list[Message]] = []
+    for task in tasks:
+        prompt = prompt_of(task, system=config.data.system)
+        if prompt_tokens(tokenizer, prompt) <= config.grpo.max_prompt_tokens:
+            kept.append(task)
+            prompts.append(prompt)
+    return TaskSet(kept, prompts, len(tasks) - len(kept))
+
+
+def train_grpo(config: GrpoConfig, *, resume: bool = False) -> Path:
+    """Train, and return the folder of the trained model. Raises K2ThinkError."""
+    inputs = look_at(config)
+    gpu = use_gpu(config)
+    folder = RunFolder(config.run.out)
+    manifest = manifest_of(config, model=inputs.model)
+    checkpoint = folder.resume(manifest) if resume else folder.begin(manifest)
+    from .journal import Journal
+
+    trl = library("trl")
+    first = len(inputs.train.tasks)
+    rewards = Rewards(
+        [*inputs.train.tasks, *inputs.evaluation.tasks], held_out_from=first, at_once=config.grpo.graded_at_once
+    )
+    with quiet():
+        journal = Journal(folder, GRPO_PANELS, rewards.figures)
+        trainer = trl.GRPOTrainer(
+            model=load_model(inputs.model, config.model, gpu=gpu),
+            reward_funcs=rewards,
+            args=trl.GRPOConfig(**_arguments(config, gpu=gpu)),
+            train_dataset=_dataset(inputs.train, 0),
+            eval_dataset=_dataset(inputs.evaluation, first) if inputs.evaluation.tasks else None,
+            processing_class=inputs.tokenizer,
+            callbacks=[journal],
+            peft_config=adapter(config.model.lora),
+        )
+        return train(trainer, folder, journal, checkpoint=checkpoint, source=inputs.model, tokenizer=inputs.tokenizer)
+
+
+def _arguments(config: GrpoConfig, *, gpu: bool) -> dict[str, Any]:
+    method = config.grpo
+    answers = method.update_prompts * method.rollouts
+    return {
+        **common_arguments(config, micro_batch=method.micro_batch, accumulation=answers // method.micro_batch, gpu=gpu),
+        "per_device_eval_batch_size": method.micro_batch,
+        "num_generations": method.rollouts,
+        "num_generations_eval": 1,
+        "steps_per_generation": method.prompts * method.rollouts // method.micro_batch,
+        "max_completion_length": method.max_completion_tokens,
+        "temperature": method.temperature,
+        "top_p": method.top_p,
+        "beta": method.kl,
+        "epsilon": method.clip_low,
+        "epsilon_high": method.clip_high,
+        "delta": method.dual_clip,
+        "entropy_coef": method.entropy,
+        "loss_type": LOSSES[method.loss],
+        "scale_rewards": "group" if method.scale_by_deviation else "none",
+        "mask_truncated_completions": method.mask_truncated,
+        "use_vllm": False,
+    }
+
+
+def _dataset(tasks: TaskSet, first: int) -> Any:
+    rows = [{"prompt": prompt, "index": first + place} for place, prompt in enumerate(tasks.prompts)]
+    return library("datasets").Dataset.from_list(rows)
