@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import typer
 
+from .commands import eval_regrade, eval_run, eval_suites
+from .evidence.command import eval_evidence
+
 app = typer.Typer(help="Evaluate models and policies.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:  # pyright: ignore[reportUnusedFunction]
     """Evaluate models and policies."""
+
+
+app.command("run")(eval_run)
+app.command("suites")(eval_suites)
+app.command("regrade")(eval_regrade)
+app.command("evidence")(eval_evidence)

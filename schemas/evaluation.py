@@ -172,6 +172,8 @@ class Manifest(Frozen):
     """Version of this package."""
     grader_sha256: str
     """Hash of the sources of `grading/`, so that figures of another grader are not compared."""
+    judge: str | None = None
+    """Backend and model that judged free answers which no rule could decide; None = none did, and such answers are wrong."""
     created_at: float
     """Unix time in seconds."""
 

@@ -1,0 +1,114 @@
+"""Grading again what a run has the texts of: what crashed, in place; or everything, into a run of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from ..schemas.errors import InvalidRequest
+from ..schemas.evaluation import Item, Manifest, Outcome, Status
+from ..schemas.settings import load_settings
+from .grade import regrade
+from .judge import CountedJudge, open_judge
+from .records import OutcomeLog, Run, read_run, write_items, write_manifest
+from .run import CHECKS_AT_ONCE, check_grading
+from .targets.fingerprint import grader_sha256
+
+GRADED, STILL_CRASHES = 0, 1
+
+
+def regrade_command(folder: Path, *, out: Path | None, judge: str | None, as_json: bool) -> int:
+    """Grade, tell what came of it, return the exit code. Raises UserError, BackendError."""
+    run = read_run(folder)
+    manifest = run.manifest
+    if manifest is None or not run.items:
+        raise InvalidRequest(f"{folder} cannot be graded: {'; '.join(run.faults)}")
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidRequest(f"{out} is not empty: name a new folder with --out")
+    settings = load_settings()
+
+    async def whole() -> tuple[int, int, int]:
+        async with open_judge(judge, settings) as opened:
+            name = None if opened is None else opened.name
+            await check_grading(run.items)
+            if out is None:
+                return await _in_place(run, manifest, name, opened)
+            return await _into(out, run, manifest, name, opened)
+
+    done, changed, crashed = asyncio.run(whole())
+    if as_json:
+        print(
+            json.dumps(
+                {"folder": str(out or folder), "graded": done, "changed": changed, "ungraded": crashed}, indent=2
+            )
+        )
+    else:
+        print(
+            f"{out or folder}: {done:,} graded, {changed:,} with another verdict than before, {crashed:,} still not graded"
+        )
+    return STILL_CRASHES if crashed else GRADED
+
+
+async def _in_place(
+    run: Run, manifest: Manifest, judge: str | None, opened: CountedJudge | None
+) -> tuple[int, int, int]:
+    if grader_sha256() != manifest.grader_sha256 or judge != manifest.judge:
+        raise InvalidRequest(
+            f"{run.folder} was graded by another grader or judge (judge then: {manifest.judge or 'none'}, now: {judge or 'none'}), and one "
+            "run must not mix two: grade all of it anew into another folder with --out"
+        )
+    wanted = [outcome for outcome in run.outcomes if outcome.final.status is Status.ungraded]
+    with OutcomeLog(run.folder) as log:
+        graded = await _graded(run, wanted, opened)
+        for outcome in graded:
+            log.append(outcome)
+    return _counts(wanted, graded)
+
+
+async def _into(
+    out: Path, run: Run, manifest: Manifest, judge: str | None, opened: CountedJudge | None
+) -> tuple[int, int, int]:
+    if manifest.judge != judge:
+        print(f"the judge was {manifest.judge or 'none'}, and is {judge or 'none'}", file=sys.stderr)
+    graded = await _graded(run, run.outcomes, opened)
+    write_items(out, run.items)
+    write_manifest(out, manifest.model_copy(update={"grader_sha256": grader_sha256(), "judge": judge}))
+    before = {(one.item, one.target, one.repeat): one for one in run.outcomes}
+    with OutcomeLog(out) as log:
+        # What was tried again was paid for, too.
+        for outcome in (*run.replaced, *graded):
+            earlier = before.get((outcome.item, outcome.target, outcome.repeat), outcome)
+            log.append(
+                outcome.model_copy(
+                    update={"spent": {**earlier.spent, **outcome.spent}, "at": earlier.at, "seconds": earlier.seconds}
+                )
+            )
+    return _counts(run.outcomes, graded)
+
+
+async def _graded(run: Run, outcomes: tuple[Outcome, ...] | list[Outcome], judge: CountedJudge | None) -> list[Outcome]:
+    items: dict[str, Item] = {item.task.id: item for item in run.items}
+    gate = asyncio.Semaphore(CHECKS_AT_ONCE)
+
+    async def one(outcome: Outcome) -> Outcome:
+        item = items.get(outcome.item)
+        if item is None:
+            return outcome
+        async with gate:
+            return await regrade(item, outcome, judge=judge)
+
+    return list(await asyncio.gather(*(one(outcome) for outcome in outcomes)))
+
+
+def _crashed(outcome: Outcome) -> bool:
+    return any(one.status is Status.ungraded for one in (outcome.final, *outcome.candidates))
+
+
+def _counts(before: tuple[Outcome, ...] | list[Outcome], after: list[Outcome]) -> tuple[int, int, int]:
+    changed = sum(
+        (old.final.status, old.final.correct) != (new.final.status, new.final.correct)
+        for old, new in zip(before, after, strict=True)
+    )
+    return len(after), changed, sum(_crashed(outcome) for outcome in after)

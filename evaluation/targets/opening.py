@@ -1,0 +1,29 @@
+"""From a targets file to targets that can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...schemas.settings import Settings
+from .base import Opens
+from .definition import Definition, Kind
+
+
+def make_targets(definitions: Mapping[str, Definition], settings: Settings, folder: Path) -> list[Opens]:
+    """Return the targets, checked as far as it goes without a connection; `folder`: of the run. Raises ConfigurationError."""
+    return [_make(name, definition, settings, folder) for name, definition in definitions.items()]
+
+
+def _make(name: str, definition: Definition, settings: Settings, folder: Path) -> Opens:
+    if definition.kind is Kind.endpoint:
+        from .endpoint import Endpoint
+
+        return Endpoint(name, definition, settings)
+    if definition.base_url is not None:
+        from .gateway import GatewayPolicy
+
+        return GatewayPolicy(name, definition)
+    from .embedded import EmbeddedPolicy
+
+    return EmbeddedPolicy(name, definition, folder)
