@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from ..statistics import Estimate
 
 NOTHING = "–"
 """Stands where a figure does not apply or is unknown; the table's note says which."""
+
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Return text without characters that are not seen, turn the direction of writing, or cannot be written to a file."""
+    return _INVISIBLE.sub("\ufffd", text)
 
 
 def percent(estimate: Estimate | None) -> str:
