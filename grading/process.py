@@ -56,6 +56,8 @@ class _Child:
             env={
                 "PYTHONPATH": search_path,
                 "PYTHONHASHSEED": "0",
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
                 "LC_ALL": "C.UTF-8",
             },  # no secrets, same verdicts every time
             bufsize=0,

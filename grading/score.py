@@ -36,7 +36,9 @@ async def score(
     worker or a judge that died, a truth that is no reference), ConfigurationError for an unknown source or a package
     that is not installed.
     """
-    details = meta or {}
+    details = dict(meta or {})
+    if domain not in set(Domain):
+        details["source"] = domain
     try:
         result = await _score(check_of(domain, truth, details), text, truth, details, judge)
     except UserError:
@@ -146,10 +148,14 @@ async def _score(
             from .rewards.simulation import score_simulation
 
             return score_simulation(text, truth, meta)
+        case Check.cruxeval:
+            from .rewards.cruxeval import score_cruxeval
+
+            return await score_cruxeval(text, truth, meta)
         case Check.table:
             from .rewards.table import score_table
 
-            return await score_table(text, truth, meta)
+            return score_table(text, truth, meta)
         case Check.generator:
             from .rewards.procedural import score_generated
 

@@ -35,6 +35,8 @@ class Check(StrEnum):
     """ARC-like grid of numbers."""
     simulation = "simulation"
     """Output of a program for an input, or input for an output."""
+    cruxeval = "cruxeval"
+    """What a function returns, or what makes it return that."""
     table = "table"
     """Cells and numbers read off tables."""
     generator = "generator"
@@ -50,7 +52,9 @@ class Source:
     check: Check
     """How its answers are checked."""
     detail: str = ""
-    """Name of the generator or family; empty for other sources."""
+    """Name of reasoning-gym's generator; empty for other sources, and where the rows tell it."""
+    family: str = ""
+    """Name of k2think's own problem family; empty for other sources."""
 
 
 _ARC = Source(Domain.logic, Check.grid)
@@ -62,6 +66,7 @@ _BY_PREFIX: tuple[tuple[str, Source], ...] = (
     ("logic__barc", _ARC),
     ("arcagi", _ARC),
     ("barc", _ARC),
+    ("logic__reasoning_gym", Source(Domain.procedural, Check.generator)),
     ("logic__zebra_puzzle", Source(Domain.logic, Check.zebra)),
     ("zebra_puzzle", Source(Domain.logic, Check.zebra)),
     ("logic__ordering_puzzle", Source(Domain.logic, Check.ordering)),
@@ -69,7 +74,8 @@ _BY_PREFIX: tuple[tuple[str, Source], ...] = (
     ("logic__graph_logical", Source(Domain.logic, Check.graph)),
     ("graph_logical", Source(Domain.logic, Check.graph)),
     ("simulation__codeio", Source(Domain.simulation, Check.simulation)),
-    ("simulation__cruxeval", Source(Domain.simulation, Check.simulation)),
+    ("simulation__cruxeval", Source(Domain.simulation, Check.cruxeval)),
+    ("cruxeval", Source(Domain.simulation, Check.cruxeval)),
     ("stem__supergpqa", Source(Domain.science, Check.choice)),
     ("stem__gpqa", Source(Domain.science, Check.choice)),
     ("supergpqa", Source(Domain.science, Check.choice)),
@@ -96,8 +102,10 @@ def find_source(name: str) -> Source | None:
     """Return what is known of the data source `name`, or None. File names of Guru are accepted, too."""
     kind, colon, detail = name.partition(":")
     kind = re.sub(r"[\s/-]+", "_", kind.rpartition("/")[2] if kind.endswith(".parquet") else kind).casefold()
-    if kind in ("reasoning_gym", "mini"):
-        return Source(Domain.procedural, Check.generator, detail) if colon and detail else None
+    if colon and detail and kind == "reasoning_gym":
+        return Source(Domain.procedural, Check.generator, detail=detail)
+    if colon and detail and kind == "mini":
+        return Source(Domain.procedural, Check.generator, family=detail)
     kind = _SIZE.sub("", kind)
     return next((source for prefix, source in _BY_PREFIX if kind.startswith(prefix)), None)
 
