@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .commands import eval_regrade, eval_run, eval_suites
+from .contamination_command import eval_contamination
 from .evidence.command import eval_evidence
 
 app = typer.Typer(help="Evaluate models and policies.", no_args_is_help=True)
@@ -19,3 +20,4 @@ app.command("run")(eval_run)
 app.command("suites")(eval_suites)
 app.command("regrade")(eval_regrade)
 app.command("evidence")(eval_evidence)
+app.command("contamination")(eval_contamination)
