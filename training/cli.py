@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from . import commands
 from .data import commands as data_commands
 
 TRAINING_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
@@ -20,6 +21,11 @@ app = typer.Typer(help="Train and evaluate models.", no_args_is_help=True)
 app.command()(data_commands.convert)
 app.command()(data_commands.mix)
 app.command(name="from-log")(data_commands.from_log)
+app.command()(commands.sft)
+app.command()(commands.grpo)
+app.command(name="export-verl")(commands.export_verl)
+app.command(name="export-llamafactory")(commands.export_llamafactory)
+app.command(name="mini-data")(commands.mini_data)
 
 
 @app.callback()
