@@ -52,9 +52,10 @@ def eval_report(
     chosen = formats_of(formats) if formats else (tuple(WRITERS) if out is not None else ("md",))
     if out is None and len(chosen) > 1:
         raise typer.BadParameter("several formats need a folder: add --out DIR", param_hint="--format")
+    first = next(iter(chosen))
     report = report_on(runs, contamination=contamination or (), published=against_published or ())
     if out is None:
-        typer.echo(WRITERS[chosen[0]](report), nl=False)
+        typer.echo(WRITERS[first](report), nl=False)
     else:
         for path in write_report(report, out, chosen):
             typer.echo(path)
