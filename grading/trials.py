@@ -160,12 +160,9 @@ def same_value(value: Any, expected: Any) -> bool:
         return len(value) == len(expected) and all(map(same_value, value, expected))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, dict) and isinstance(expected, dict):
         return value.keys() == expected.keys() and all(same_value(value[key], expected[key]) for key in expected)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if isinstance(value, float) or isinstance(expected, float):
-        numbers = isinstance(value, int | float) and isinstance(expected, int | float)
+    if isinstance(value, int | float) and isinstance(expected, int | float) and float in (type(value), type(expected)):
         try:
-            return numbers and (
-                value == expected or math.isclose(value, expected, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
-            )
+            return value == expected or math.isclose(value, expected, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
         except OverflowError:  # a whole number beyond all floats
             return False
     return bool(value == expected)

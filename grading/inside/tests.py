@@ -90,7 +90,7 @@ class Link:
 
     def _keep(self, value: object) -> list[Any]:
         if isinstance(value, Remote):
-            return ["handle", value._number]
+            return ["handle", value._number]  # pyright: ignore[reportPrivateUsage]  else it would hide a name of the answer's
         if callable(value):
             self._functions.append(value)
             return ["callback", len(self._functions) - 1]
@@ -108,7 +108,7 @@ class Remote:
     """An object of the answer's. Its own operators are asked only about two objects of the answer's, never about the
     tests' values: an object that calls itself equal to everything, or nothing apart, is equal to none of those."""
 
-    __slots__ = ("_link", "_number", "_kind")
+    __slots__ = ("_kind", "_link", "_number")
 
     def __init__(self, link: Link, number: int, kind: str) -> None:
         object.__setattr__(self, "_link", link)
@@ -191,7 +191,7 @@ def _between_two(name: str) -> Callable[[Remote, object], Any]:
     def operate(self: Remote, other: object) -> Any:
         if not isinstance(other, Remote):
             return NotImplemented
-        return self._link.ask("binary", on=self._number, name=name, given=other)
+        return self._link.ask("binary", on=self._number, name=name, given=other)  # pyright: ignore[reportPrivateUsage]
 
     return operate
 
@@ -270,7 +270,7 @@ class Run:
         """Run them, one after the other in one namespace."""
         try:
             # What is the data set's own, before the answer has said a word.
-            exec(compile(self._plan["prefix"], "prefix", "exec"), self._names)
+            exec(compile(self._plan["prefix"], "prefix", "exec"), self._names)  # noqa: S102
             setup = ast.parse(self._plan["setup"], "setup")
             tests = [ast.parse(test, "test") for test in self._plan["tests"]]
             compiled = [compile(tree, "test", "exec") for tree in tests]
@@ -288,7 +288,7 @@ class Run:
                 self._rest("exited_early" if left else "failed", _words(first["error"]))
                 return
             self._borrow(link, names_used([setup, *tests]))
-            exec(prepared, self._names)
+            exec(prepared, self._names)  # noqa: S102
         except AnswerEnded:
             self._rest("exited_early", "the answer ended before the tests began")
             return
@@ -304,7 +304,7 @@ class Run:
 
     def _one(self, code: Any, source: str) -> bool:
         try:
-            exec(code, self._names)
+            exec(code, self._names)  # noqa: S102
         except AnswerEnded:
             self._rest("exited_early", "the answer ended before the test did")
             return False

@@ -84,7 +84,7 @@ class Wire:
             raise Unreadable(f"no class {name!r} on this side")
         return object.__new__(kind)
 
-    def _encode(self, value: Any, place: Callable[[object], list[Any]]) -> Any:  # noqa: C901, PLR0911, PLR0912
+    def _encode(self, value: Any, place: Callable[[object], list[Any]]) -> Any:
         if value is None or value is True or value is False:
             return value
         if isinstance(value, str):
@@ -129,11 +129,11 @@ class Wire:
             return place(value)
         return self._other(value)
 
-    def _decode(self, coded: Any, objects: list[Any]) -> Any:  # noqa: C901, PLR0911, PLR0912
+    def _decode(self, coded: Any, objects: list[Any]) -> Any:
         if coded is None or isinstance(coded, bool | int | float | str):
             return coded
         kind, *rest = coded
-        held = rest[0] if rest else None
+        held: Any = rest[0] if rest else None
         match kind:
             case "list":
                 return [self._decode(item, objects) for item in held]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class BubblewrapSandbox(LocalSandbox):
         return ""
 
     @asynccontextmanager
-    async def command(self, program: Program, limits: SandboxLimits) -> AsyncIterator[Command]:
+    async def command(self, program: Program, limits: SandboxLimits) -> AsyncGenerator[Command]:
         """Return the command line; the program's files live in memory."""
         with contextlib.ExitStack() as files:
             words, descriptors = self._words(shutil.which("bwrap") or "bwrap", limits), list[int]()

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import weakref
+from pathlib import Path
 
 from ...schemas.errors import SandboxUnavailable
 from ...schemas.sandbox_settings import SandboxKind, SandboxSettings
@@ -51,21 +52,31 @@ class BoundedSandbox:
         return self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
 
 
-@functools.cache
-def candidates(settings: SandboxSettings) -> tuple[Sandbox, ...]:
+def candidates(settings: SandboxSettings) -> list[Sandbox]:
     """Return the sandboxes that the settings allow, in the order in which they are tried; each remembers whether it works."""
-    made: dict[SandboxKind, Sandbox] = {
-        SandboxKind.bubblewrap: BubblewrapSandbox(packages=settings.packages_dir),
-        SandboxKind.gvisor: GVisorSandbox(packages=settings.packages_dir),
-    }
-    if settings.url is not None:
-        made[SandboxKind.fusion] = FusionSandbox(settings.url)
-    return tuple(made.values()) if settings.kind is SandboxKind.auto else (made[settings.kind],)
+    kinds = [kind for kind in SandboxKind if kind is not SandboxKind.auto]
+    if settings.kind is not SandboxKind.auto:
+        kinds = [settings.kind]
+    elif settings.url is None:
+        kinds.remove(SandboxKind.fusion)
+    return [_made(kind, settings.packages_dir, settings.url or "") for kind in kinds]
+
+
+@functools.cache
+def _made(kind: SandboxKind, packages: Path | None, url: str) -> Sandbox:
+    if kind is SandboxKind.fusion:
+        return FusionSandbox(url)
+    return (GVisorSandbox if kind is SandboxKind.gvisor else BubblewrapSandbox)(packages=packages)
 
 
 def choose(settings: SandboxSettings) -> BoundedSandbox:
     """Return the sandbox to be used. Raises :class:`SandboxUnavailable` with the reasons when none works."""
     problems: list[str] = []
+    if settings.packages_dir is not None and not settings.packages_dir.is_dir():
+        raise SandboxUnavailable(
+            f"code was not run: K2THINK_SANDBOX__PACKAGES_DIR is {settings.packages_dir}, which is not a folder; make it with "
+            f"`pip install --target {settings.packages_dir} numpy`, or leave the variable out"
+        )
     for sandbox in candidates(settings):
         if not (problem := sandbox.problem()):
             return BoundedSandbox(sandbox, settings.concurrency or os.cpu_count() or 1)

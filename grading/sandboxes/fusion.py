@@ -6,9 +6,7 @@ interpreters of :meth:`run_pair` share one of its containers, so that an answer 
 
 from __future__ import annotations
 
-import asyncio
 import base64
-
 import time
 import urllib.error
 import urllib.request
@@ -75,7 +73,7 @@ class FusionSandbox:
                 return ""
         except urllib.error.HTTPError as exc:
             with exc:
-                return "" if exc.code < 500 else f"the SandboxFusion server at {self._url} answers {exc.code}"  # noqa: PLR2004
+                return "" if exc.code < 500 else f"the SandboxFusion server at {self._url} answers {exc.code}"
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "reason", exc)
             return (
@@ -122,12 +120,12 @@ class FusionSandbox:
                 session.post(f"{self._url}/run_code", json=request) as response,
             ):
                 body = await response.content.read(_ANSWER_BYTES_MAX)
-                if response.status != 200:  # noqa: PLR2004
+                if response.status != 200:
                     raise SandboxUnavailable(
                         f"code was not run: the SandboxFusion server at {self._url} answers {response.status}"
                     )
             return RunCodeResponse.model_validate_json(body)
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as exc:
+        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
             raise SandboxUnavailable(
                 f"code was not run: the SandboxFusion server at {self._url} cannot be reached "
                 f"({type(exc).__name__}: {exc}); K2THINK_SANDBOX__URL names it"

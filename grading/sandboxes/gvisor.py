@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class GVisorSandbox(LocalSandbox):
         return said[:300] or f"exit status {done.returncode}"
 
     @asynccontextmanager
-    async def command(self, program: Program, limits: SandboxLimits) -> AsyncIterator[Command]:
+    async def command(self, program: Program, limits: SandboxLimits) -> AsyncGenerator[Command]:
         """Return the command line; its folder, with the program's files, goes away in the end."""
         with tempfile.TemporaryDirectory(prefix="k2gvisor-", ignore_cleanup_errors=True) as name:
             yield Command(self._bundle(Path(name), program, limits))

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +166,7 @@ class _Running:
                 return ending in done
             renewals -= 1
 
-    async def _end(self, reading: asyncio.Future[list[None]]) -> None:
+    async def _end(self, reading: Awaitable[object]) -> None:
         await reading
         await self._process.wait()
 
@@ -209,7 +209,7 @@ class _Pipe:
 
 
 @contextlib.contextmanager
-def _pipe() -> Iterator[_Pipe]:
+def _pipe() -> Generator[_Pipe]:
     pipe = _Pipe(*os.pipe())
     try:
         yield pipe
