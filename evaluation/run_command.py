@@ -18,7 +18,7 @@ from .judge import open_judge
 from .progress import RunProgress, duration
 from .run import Plan, Summary, run
 from .suites.options import SuiteOptions
-from .suites.registry import suite
+from .suites.registry import load_suite
 from .targets.definition import chosen_targets
 from .targets.opening import make_targets
 
@@ -49,11 +49,11 @@ def run_command(options: RunOptions) -> int:
     settings = load_settings()
     definitions = chosen_targets(options.targets_file, options.targets)
     targets = make_targets(definitions, settings, options.out)
-    items = suite(options.suite, options.suite_options)
+    items, told = load_suite(options.suite, options.suite_options)
     plan = Plan(
         folder=options.out,
         suite=options.suite,
-        options=options.suite_options.told(),
+        options=told,
         items=items,
         targets=tuple(targets),
         repeats=options.repeats,

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...agents.backends.hub_errors import explained, hub_library
 from ...schemas.errors import InvalidRequest, NotFound
+from ...schemas.evaluation import Item
 from ...training.data.reading import ENDINGS, rows_of
 from .options import SuiteOptions
 
@@ -37,6 +38,16 @@ class Source:
     """Place (`file, line 3`) and fields."""
     origin: str
     """`OWNER/NAME@commit`, or the names of the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The items of a suite."""
+
+    items: tuple[Item, ...]
+    """In the order of the source."""
+    origin: str | None = None
+    """`OWNER/NAME@commit`, or the names of the files; None = they were drawn."""
 
 
 def read_source(name: str, publication: Publication, options: SuiteOptions) -> Source:

@@ -14,10 +14,10 @@ from typing import Any, cast
 from ...schemas.errors import InvalidRequest
 from ...schemas.evaluation import Item
 from ...schemas.scores import Domain, Task
-from .files import Publication, Row, field, read_source, text_field
+from .files import Loaded, Publication, Row, field, read_source, text_field
 from .options import SuiteOptions
 
-Loader = Callable[[SuiteOptions], tuple[Item, ...]]
+Loader = Callable[[SuiteOptions], Loaded]
 
 OMNI_HARD_FROM = 9.0
 """Difficulty of Omni-MATH, 1 to 10, from which a problem counts as hard. The published subset of 173 problems is not named anywhere: unknown."""
@@ -26,7 +26,7 @@ OMNI_HARD_FROM = 9.0
 def contest(name: str, publication: Publication, *, year: str | None = None) -> Loader:
     """Return the loader of a contest whose answers are checked by equivalence; `year`: of a set that holds several."""
 
-    def load(options: SuiteOptions) -> tuple[Item, ...]:
+    def load(options: SuiteOptions) -> Loaded:
         source = read_source(name, publication, options)
         items: list[Item] = []
         for place, row in source.rows:
@@ -45,12 +45,12 @@ def contest(name: str, publication: Publication, *, year: str | None = None) -> 
                     subset=_kind(row) or name,
                 )
             )
-        return tuple(items)
+        return Loaded(tuple(items), source.origin)
 
     return load
 
 
-def omni_math_hard(options: SuiteOptions) -> tuple[Item, ...]:
+def omni_math_hard(options: SuiteOptions) -> Loaded:
     """Return Omni-MATH's problems of difficulty OMNI_HARD_FROM and above."""
     name = "omni_math_hard"
     source = read_source(name, Publication("KbsdJames/Omni-MATH", ("test.jsonl",)), options)
@@ -71,7 +71,7 @@ def omni_math_hard(options: SuiteOptions) -> tuple[Item, ...]:
             truth=text_field(name, place, row, "answer"),
         )
         items.append(Item(task=task, subset=_topic(row.get("domain"))))
-    return tuple(items)
+    return Loaded(tuple(items), source.origin)
 
 
 def _kind(row: Row) -> str | None:

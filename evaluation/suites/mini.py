@@ -43,6 +43,12 @@ def mini(options: SuiteOptions) -> tuple[Item, ...]:
     return _in_turn(drawn)
 
 
+def resolved(options: SuiteOptions) -> SuiteOptions:
+    """Return the options with what was left open filled in. Raises InvalidRequest."""
+    seed, _side = _seed(options)
+    return options.model_copy(update={"seed": seed, "n": PROBLEMS if options.n is None else options.n})
+
+
 def _seed(options: SuiteOptions) -> tuple[int, Side]:
     seeds = REPORT_SEEDS if options.report else DEVELOPMENT_SEEDS
     seed = seeds[0] if options.seed is None else options.seed

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from ...schemas.errors import InvalidRequest
 from ...schemas.evaluation import Item
 from ...training.records import read_records
-from .files import Publication
+from .files import Loaded, Publication
 from .livecodebench import livecodebench_v5
 from .mathematics import contest, omni_math_hard
-from .mini import mini
+from .mini import mini, resolved
 from .options import SuiteOptions
+from .scicode import scicode
 from .science import gpqa_diamond, hle
-
-PARQUET = ("**.parquet",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Suite:
 
     about: str
     """What it is, in one line."""
-    load: Callable[[SuiteOptions], tuple[Item, ...]]
+    load: Callable[[SuiteOptions], Loaded]
     """Returns its items."""
     needs_sandbox: bool = False
     """Whether its answers are programs, which are run in a sandbox."""
@@ -34,7 +35,10 @@ class Suite:
 
 
 SUITES: dict[str, Suite] = {
-    "mini": Suite("fresh problems of eight families, drawn from a seed; nothing to download", mini),
+    "mini": Suite(
+        "fresh problems of eight families, drawn from a seed; nothing to download",
+        lambda options: Loaded(mini(options)),
+    ),
     "aime_2024": Suite(
         "AIME 2024, I and II, 30 problems (HuggingFaceH4/aime_2024)",
         contest("aime_2024", Publication("HuggingFaceH4/aime_2024", ("data/*.parquet",)), year="2024"),
@@ -53,6 +57,9 @@ SUITES: dict[str, Suite] = {
         livecodebench_v5,
         needs_sandbox=True,
     ),
+    "scicode": Suite(
+        "SciCode, each problem with all its steps in one answer (SciCode1/SciCode)", scicode, needs_sandbox=True
+    ),
     "gpqa_diamond": Suite("GPQA-Diamond, choices shuffled by a seed (Idavidrein/gpqa)", gpqa_diamond),
     "hle": Suite("Humanity's Last Exam, problems without pictures (cais/hle)", hle, needs_judge=True),
 }
@@ -63,18 +70,28 @@ def suite(name: str, options: SuiteOptions) -> tuple[Item, ...]:
 
     Raises InvalidRequest, NotFound, ConfigurationError, and what the hub refuses.
     """
+    return load_suite(name, options)[0]
+
+
+def load_suite(name: str, options: SuiteOptions) -> tuple[tuple[Item, ...], dict[str, JsonValue]]:
+    """Return the items of a suite, and what it was asked for as the manifest shows it: seed and origin in any case."""
     if name.endswith(".jsonl"):
-        items = own_items(Path(name), options)
+        loaded = Loaded(own_items(Path(name), options), Path(name).name)
     elif name in SUITES:
-        items = SUITES[name].load(options)
+        loaded = SUITES[name].load(options)
     else:
         raise InvalidRequest(
             f"there is no suite {name!r}: choose one of {', '.join(SUITES)}, or give a file of items, NAME.jsonl"
         )
-    if not items:
+    if not loaded.items:
         raise InvalidRequest(f"{name}: no item is left by what was asked for ({_asked(options)})")
-    _refuse_twins(name, items)
-    return items[: options.limit]
+    _refuse_twins(name, loaded.items)
+    told = (resolved(options) if name == "mini" else options).told()
+    for place in ("path", "targets_file"):  # where they lay on this machine; the hash of the data says what they held
+        told.pop(place, None)
+    if loaded.origin is not None:
+        told["origin"] = loaded.origin
+    return loaded.items[: options.limit], told
 
 
 def own_items(path: Path, options: SuiteOptions) -> tuple[Item, ...]:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from ...schemas.errors import InvalidRequest
 from ...schemas.evaluation import Item
 from ...schemas.scores import Domain, Task
-from .files import Publication, Row, read_source, text_field
+from .files import Loaded, Publication, Row, read_source, text_field
 from .options import SuiteOptions
 
 LETTERS = "ABCD"
@@ -25,10 +25,11 @@ GPQA_PROMPT = "{question}\n\n{choices}\n\nAnswer with the letter of the right ch
 HLE = "hle"
 
 
-def gpqa_diamond(options: SuiteOptions) -> tuple[Item, ...]:
+def gpqa_diamond(options: SuiteOptions) -> Loaded:
     """Return the problems with their choices shuffled, each by the seed and its own id. Raises InvalidRequest."""
     source = read_source(GPQA, Publication("Idavidrein/gpqa", ("gpqa_diamond.csv",)), options)
-    return tuple(_gpqa_item(place, row, seed=options.seed or 0) for place, row in source.rows)
+    items = tuple(_gpqa_item(place, row, seed=options.seed or 0) for place, row in source.rows)
+    return Loaded(items, source.origin)
 
 
 def _gpqa_item(place: str, row: Row, *, seed: int) -> Item:
@@ -49,10 +50,11 @@ def _gpqa_item(place: str, row: Row, *, seed: int) -> Item:
     return Item(task=task, subset=str(row.get("High-level domain") or "unknown"))
 
 
-def hle(options: SuiteOptions) -> tuple[Item, ...]:
+def hle(options: SuiteOptions) -> Loaded:
     """Return the problems that need no picture. Raises InvalidRequest."""
     source = read_source(HLE, Publication("cais/hle", ("data/test-*.parquet",)), options)
-    return tuple(_hle_item(place, row) for place, row in source.rows if not row.get("image"))
+    items = tuple(_hle_item(place, row) for place, row in source.rows if not row.get("image"))
+    return Loaded(items, source.origin)
 
 
 def _hle_item(place: str, row: Row) -> Item:
