@@ -123,19 +123,13 @@ def _of_row(report: TargetReport, sheet: Sheet) -> Iterator[tuple[str, bool, str
 def _of_counts(report: TargetReport, sheet: Sheet) -> Iterator[tuple[str, bool, str]]:
     counts = report.counts
     answered = max(counts.expected - counts.missing, 1)
+    bounds = _bounds(report, counts.ungraded + counts.missing)
     if counts.missing:
-        yield (
-            "missing",
-            True,
-            f"{counts.missing:,} of {counts.expected:,} questions have no outcome; "
-            f"{_bounds(report, counts.ungraded + counts.missing)}.",
-        )
+        yield "missing", True, f"{counts.missing:,} of {counts.expected:,} questions have no outcome; {bounds}."
     if counts.ungraded:
-        yield (
-            "ungraded",
-            True,
-            f"the check of {counts.ungraded:,} answers crashed: they are left out; {_bounds(report, counts.ungraded + counts.missing)}.",
-        )
+        # Said once, where questions are missing, too.
+        more = "" if counts.missing else f"; {bounds}"
+        yield "ungraded", True, f"the check of {counts.ungraded:,} answers crashed: they are left out{more}."
     if counts.errored:
         loud = counts.errored / answered > MANY_ERRORED
         yield (

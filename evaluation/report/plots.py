@@ -19,11 +19,12 @@ TALL_ROW_PX = 62
 NAME_CHARS_MAX = 34
 AXIS_PX = 30
 PAD_PX = 8
-LEFT, WIDTH = 2.0, 95.0
+LEFT, WIDTH = 6.0, 88.0
 """Where the drawing begins, and how wide it is, in per cent."""
 SERIES = 8
 """Colours before they repeat."""
 SCATTER_PX = 300
+SCATTER_TOP_PX = 22
 OUTCOMES = (
     ("right", "right"),
     ("wrong", "wrong"),
@@ -73,10 +74,10 @@ def plots_of(part: Part) -> list[Plot]:
         found.append(_differences(part))
     if part.targets:
         found.append(_outcomes(part.targets))
-    if len(part.subsets) > 1 and graded:
-        found.append(_subsets(part, graded))
     if len(graded) > 1 and all(target.spending.tokens_per_question > 0 for target in graded):
         found.append(_tokens(graded))
+    if len(part.subsets) > 1 and graded:
+        found.append(_subsets(part, graded))
     return found
 
 
@@ -143,9 +144,9 @@ def _outcomes(targets: Sequence[TargetReport]) -> Plot:
             for field, words in OUTCOMES:
                 count = int(getattr(target.counts, field))
                 if count:
-                    width = WIDTH * count / whole
+                    width = 100 * count / whole
                     yield (
-                        f'<rect class="o-{field}" x="{LEFT + start:.2f}%" y="{top + 22}" width="{width:.2f}%" height="14">'
+                        f'<rect class="o-{field}" x="{start:.2f}%" y="{top + 22}" width="{width:.2f}%" height="14">'
                         f"<title>{escape(target.name)}: {words} {count:,}</title></rect>"
                     )
                     start += width
@@ -193,7 +194,9 @@ def _tokens(targets: Sequence[TargetReport]) -> Plot:
     bottom = SCATTER_PX - AXIS_PX
 
     def down(value: float) -> float:
-        return round(PAD_PX + (bottom - PAD_PX) * (1 - (value - axis.start) / (axis.end - axis.start)), 1)
+        return round(
+            SCATTER_TOP_PX + (bottom - SCATTER_TOP_PX) * (1 - (value - axis.start) / (axis.end - axis.start)), 1
+        )
 
     def parts() -> Iterator[str]:
         for tick in axis.ticks:

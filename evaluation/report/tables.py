@@ -330,22 +330,27 @@ def _published(part: Part) -> Table:
         title="Published by others",
         note="Per cent as their sources give it, beside our micro average. Nobody measured the two under the same conditions.",
         head=("Target", "Published for", "Row", "How", "Source", "What to make of it", "Published", "Ours (micro)"),
-        rows=tuple(
-            (
-                target.name,
-                line.model,
-                ROW_TITLES[line.row],
-                line.settings,
-                line.source,
-                ("DIFFERS: " if line.differs else "") + line.note,
-                share(line.value),
-                percent(target.micro),
-            )
-            for target in part.targets
-            for line in target.published
-        ),
+        rows=tuple(dict.fromkeys(_published_rows(part))),
         words=6,
     )
+
+
+def _published_rows(part: Part) -> Iterator[tuple[str, ...]]:
+    """Walk the figures: of a target's own model for that target, of other models once."""
+    for own in (True, False):
+        for target in part.targets:
+            for line in target.published:
+                if line.same_model is own:
+                    yield (
+                        target.name if own else NOTHING,
+                        line.model,
+                        ROW_TITLES[line.row],
+                        line.settings,
+                        line.source,
+                        ("DIFFERS: " if line.differs else "") + line.note,
+                        share(line.value),
+                        percent(target.micro) if own else NOTHING,
+                    )
 
 
 def _reasons(part: Part) -> Table:
