@@ -17,7 +17,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM := $(VLLM_VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-vllm check format format-check lint types layers hooks image clean
+.PHONY: help install demo test test-all test-vllm evidence check format format-check lint types layers hooks image clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ test-all: $(DEV)  ## Run also the tests that take minutes each
 
 test-vllm: $(VLLM)  ## Run what needs the real vLLM: its CPU build, in an environment of its own (4 GB; half an hour)
 	@$(VLLM_VENV)/bin/pytest -p no:cacheprovider -W default tests/agents/backends/test_engines.py tests/vllm_cpu $(ARGS)
+
+evidence: $(DEV)  ## Measure what each pillar brings on k2think-mini, and print docs/evidence.md (about an hour)
+	@$(BIN)/k2think eval evidence --run --out docs/evidence.md
 
 check: format-check lint types layers test  ## Everything that must hold before a commit
 
