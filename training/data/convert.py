@@ -26,7 +26,6 @@ from .progress import Counting
 from .reading import Read, file_sha256, rows_of
 from .sources import Fetched, source_files
 
-
 CONVERTERS: dict[Kind, Callable[[Read], Converted]] = {Kind.am: convert_am, Kind.guru: convert_guru}
 PATTERNS = {Kind.am: ("*.jsonl",), Kind.guru: ("train/*.parquet", "*/train/*.parquet")}
 """Files of the data set at the hub. Guru's other folders hold evaluation sets."""

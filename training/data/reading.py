@@ -23,6 +23,8 @@ PARAGRAPH_CHARS_MAX = 1_000_000
 PARQUET_ROWS = 16
 """Rows read at once: some of Guru's have tests of many megabytes."""
 PARQUET_BUFFER_BYTES = 1 << 20
+NOT_DATA = ("manifest.json", "rejects.jsonl")
+"""What stands beside data that we wrote."""
 ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet", ".txt", ".md")
 
 Row = dict[str, Any]
@@ -50,6 +52,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             below = sorted(file for file in path.rglob("*") if file.is_file() and _ending(file) is not None)
             # What a download leaves beside the data.
             below = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+            below = [file for file in below if not _about_data(file)]
             if not below:
                 raise InvalidRequest(f"{path} holds no file that can be read: they end in {', '.join(ENDINGS)}")
             found += below
@@ -86,6 +89,13 @@ def file_sha256(file: Path) -> str:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as exc:
         raise InvalidRequest(f"{file} cannot be read: {exc.strerror or exc}") from exc
+
+
+def _about_data(file: Path) -> bool:
+    """Whether a file of a folder tells about the data rather than holding any."""
+    if file.stem.upper() in ("README", "LICENSE", "NOTICE"):
+        return True
+    return file.name in NOT_DATA and (file.parent / "manifest.json").is_file()
 
 
 def _ending(file: Path) -> str | None:
