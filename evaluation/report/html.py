@@ -54,6 +54,11 @@ def _shown(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _kept(cell: str) -> str:
+    """Return a cell whose interval is not broken over lines; a line may begin with it."""
+    return cell.replace(", ", ",\xa0").replace(" / ", "\xa0/\xa0")
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -63,6 +68,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
+    made.filters["kept"] = _kept
     made.filters["number"] = number
     made.filters["short"] = short
     # Only what plots.py drew: all text in it was escaped there.
