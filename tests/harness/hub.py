@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine, as far as downloading a model speaks with one."""
+"""A Hugging Face hub on this machine, as far as downloading a model or a data set speaks with one."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ class Hub:
     """What the hub has and does."""
 
     models: dict[str, Path]
-    """OWNER/NAME → folder with its files."""
+    """OWNER/NAME → folder with its files; asked for as a data set, they are one."""
     gated: set[str] = field(default_factory=set[str])
     """Models that only TOKEN opens."""
     breaks_after: dict[str, int] = field(default_factory=dict[str, int])
@@ -62,7 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub, path = self.shared, unquote(urlsplit(self.path).path)
-        asked = path.removeprefix("/api/models/").strip("/")
+        for kind_of_repository in ("/api/models/", "/api/datasets/", "/datasets/"):
+            path = path.removeprefix(kind_of_repository)
+        asked = path.strip("/")
         name, more = "/".join(asked.split("/")[:2]), "/".join(asked.split("/")[2:])
         kind, _, below = more.partition("/")
         folder = hub.models.get(name)

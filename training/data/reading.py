@@ -79,7 +79,8 @@ def rows_of(file: Path) -> Iterator[Read]:
             with _opened(file, ending) as lines:
                 yield from _json_lines(file, lines)
     except (OSError, EOFError) as exc:
-        raise InvalidRequest(f"{file} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        said = getattr(exc, "strerror", None) or " ".join(str(exc).split())
+        raise InvalidRequest(f"{file} cannot be read: {said}") from exc
 
 
 def file_sha256(file: Path) -> str:
