@@ -18,6 +18,8 @@ from pydantic_settings import DotEnvSettingsSource
 from .. import __version__
 from ..schemas.backend_settings import BackendKind, RoleSettings
 from ..schemas.base import Frozen
+from ..schemas.errors import SandboxUnavailable
+from ..schemas.sandbox_settings import SandboxKind, SandboxSettings
 from ..schemas.settings import Settings
 
 PREFIX = "K2THINK_"
@@ -140,15 +142,21 @@ def check_data_dir(settings: Settings, *, space_min_bytes: int) -> Check:
     return Check(name=name, state=State.ok, detail=detail)
 
 
-def check_sandbox() -> Check:
-    """Whether unit tests of code answers can be run."""
-    from ..grading.sandbox import sandbox_problem
+def check_sandbox(settings: SandboxSettings) -> Check:
+    """Whether unit tests of code answers can be run, and in what."""
+    from ..grading.sandboxes.choice import choose
 
-    problem = sandbox_problem()
-    if not problem:
-        return Check(name="sandbox", state=State.ok, detail="code answers can be tested (bubblewrap)")
-    detail = f"unit tests of code answers cannot be run: {problem}"
-    return Check(name="sandbox", state=State.warning, detail=detail, fix="needed only for tasks that bring unit tests")
+    name = "sandbox"
+    try:
+        chosen = choose(settings)
+    except SandboxUnavailable as exc:
+        detail = str(exc).replace("code was not run", "unit tests of code answers cannot be run", 1)
+        if settings.model_fields_set:  # what was asked for does not work
+            return Check(name=name, state=State.bad, detail=detail, fix="docs/sandbox.md tells of each, and of auto")
+        return Check(name=name, state=State.warning, detail=detail, fix="needed only for tasks that bring unit tests")
+    place = f" at {settings.url}" if chosen.kind is SandboxKind.fusion else ""
+    detail = f"code answers can be tested ({chosen.kind}{place}, {chosen.concurrency} at once)"
+    return Check(name=name, state=State.ok, detail=detail)
 
 
 def check_variables() -> list[Check]:

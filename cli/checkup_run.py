@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from ..schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 from ..schemas.errors import BackendError, ConfigurationError, K2ThinkError, StoreError
 from ..schemas.messages import AgentKind
+from ..schemas.sandbox_settings import SandboxSettings
 from ..schemas.settings import Settings, read_settings
 from ..store.durability import Fault, Weight
 from .checkup import (
@@ -38,7 +39,11 @@ async def all_checks() -> tuple[Settings | None, list[Check]]:
         settings = read_settings()
     except ConfigurationError as exc:
         fix = "correct these variables (.env.example explains each)"
-        return None, [*checks, Check(name="settings", state=State.bad, detail=str(exc), fix=fix), check_sandbox()]
+        return None, [
+            *checks,
+            Check(name="settings", state=State.bad, detail=str(exc), fix=fix),
+            check_sandbox(SandboxSettings()),
+        ]
     from ..workers.stack import SPACE_MIN_BYTES
 
     checks += [
@@ -51,7 +56,7 @@ async def all_checks() -> tuple[Settings | None, list[Check]]:
         *await check_backends(settings),
         check_bundled_model(),
         *check_extras(settings),
-        check_sandbox(),
+        check_sandbox(settings.sandbox),
     ]
     return settings, [_without_secrets(check, settings) for check in checks]
 
