@@ -32,6 +32,8 @@ _ALLOWED: dict[str, frozenset[str]] = {
     "verifier": frozenset({"problem", "first", "second", "mark"}),
     "conversation": frozenset({"history", "problem"}),
     "guard": frozenset({"mark"}),
+    "answer_judge_system": frozenset({"mark"}),
+    "answer_judge": frozenset({"problem", "truth", "answer", "mark"}),
 }
 """Placeholders that each file may use."""
 _OPTIONAL = frozenset({"mark"})

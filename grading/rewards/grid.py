@@ -62,7 +62,7 @@ def _truth_grid(truth: JsonValue) -> Grid:
             raise GradingError(f"the truth of a grid problem is no list of rows: {exc}") from exc
     grid = _as_grid(value)
     if grid is None:
-        raise GradingError(f"the truth of a grid problem must be rows of whole numbers")
+        raise GradingError("the truth of a grid problem must be rows of whole numbers")
     return grid
 
 
