@@ -35,6 +35,8 @@ NAMES = {
 """The trainer's names of what is kept, and ours."""
 HELD_OUT = "eval_"
 """What the trainer puts before the names of figures on held-out data."""
+OF_GROUPS = {"loss", "reward_deviation", "no_signal_share", "clipped_share"}
+"""What means nothing on held-out problems, where each gets one answer and nothing is learnt."""
 DIGITS = 6
 """Significant digits that are kept."""
 
@@ -66,6 +68,8 @@ class Journal(TrainerCallback):
         }
         if self._more is not None:
             figures |= self._more(held_out)
+            if held_out:
+                figures = {name: value for name, value in figures.items() if name not in OF_GROUPS}
         wall = time.monotonic() - self._start
         row = {"step": state.global_step, "wall_s": round(wall, 2)}
         row |= {"evaluation": figures} if held_out else figures
@@ -89,8 +93,8 @@ class Journal(TrainerCallback):
         if not held_out and done:
             each = wall / done
             parts.append(f"{each:.2f} s a step, {each * (state.max_steps - state.global_step) / 60:.1f} min left")
-        what = "held out" if held_out else f"{state.global_step}/{state.max_steps}"
-        return f"step {what}  " + "  ".join(parts)
+        what = "  held out" if held_out else f"/{state.max_steps}"
+        return f"step {state.global_step}{what}  " + "  ".join(parts)
 
 
 def _rounded(value: float) -> float:

@@ -1,0 +1,30 @@
+"""`compute_score` as verl calls it, on rows that `export` wrote: grading's own score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ...grading.blocking import run
+from ...grading.score import score_task
+from ...schemas.scores import Domain, Task
+
+
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any], **more: Any
+) -> dict[str, float]:
+    """Return `score`, the reward, and `acc`, whether the answer counts as right (1 or 0).
+
+    `ground_truth` and `extra_info["meta"]` are JSON. Raises GradingError when the check fails: verl leaves the group out.
+    """
+    task = Task(
+        id=extra_info["id"],
+        domain=Domain(extra_info["domain"]),
+        source=data_source,
+        prompt=extra_info["question"],
+        truth=json.loads(ground_truth),
+        meta=json.loads(extra_info["meta"]),
+    )
+    score = run(score_task(task, solution_str))
+    return {"score": score.value, "acc": float(score.correct)}
