@@ -48,6 +48,8 @@ _PHRASE = re.compile(
 _LETTER = re.compile(
     r"(?:option|choice)?\s*(?:\(\s*([A-Z])\s*\)|\*\*\(?([A-Z])\)?\*\*|([A-Z])(?=[\s.,;:)*]|$))", re.IGNORECASE
 )
+_ARTICLE = re.compile(r"[AI]\s+(?!because\b|since\b|as\b|for\b|which\b|and\b|or\b|is\b|with\b|due\b|given\b)[a-z]")
+"""`A nucleus decays` names no choice; `A because …` does."""
 _LONE_LETTER = re.compile(r"\s*\**\s*(?:\(\s*([A-Za-z])\s*\)|([A-Z])\s*[.):]?)\s*\**\s*")
 _ENDING = re.compile(r"(?:=|≈|\bis|\bare|\bequals)\s*\$?\s*(?P<value>[^=≈$\n]{1,60}?)\s*\$?\s*[.!]?\s*$")
 
@@ -150,6 +152,7 @@ def _from_phrase(body: str, form: AnswerForm | None) -> Extracted | None:
     rest = phrases[-1]["rest"].strip()
     letter = _LETTER.match(rest)
     wanted = form is AnswerForm.choice and letter is not None and (letter[1] or (letter[2] or letter[3]).isupper())
+    wanted = wanted and not _ARTICLE.match(rest)
     if letter is not None and (wanted or _is_explicit_letter(letter, rest)):
         return Extracted(next(g for g in letter.groups() if g).upper(), "choice")
     if form is AnswerForm.choice:

@@ -71,7 +71,8 @@ def _items(answer: str) -> list[str] | None:
     """Read ``['a', 'b']``, ``[a, b]``, ``a, b``, ``a > b`` or one item a line; None = something else, or several lists."""
     answer = answer.strip()
     if "[" in answer or "(" in answer:
-        lists = [found for found in find_literals(answer, "[(", bare_words=True) if isinstance(found, list | tuple)]
+        opening = "[" if "[" in answer else "("
+        lists = [found for found in find_literals(answer, opening, bare_words=True) if isinstance(found, list | tuple)]
         distinct = {tuple(fold(str(item)) for item in cast(list[Any], found)) for found in lists}
         return list(distinct.pop()) if len(distinct) == 1 else None
     lines = [_NUMBERED.sub("", line) for line in answer.splitlines() if line.strip()]

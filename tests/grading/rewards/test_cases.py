@@ -1,0 +1,134 @@
+"""The hand-made cases of every domain but code."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from k2think.grading.score import check_of, score_sync
+from k2think.schemas.errors import GradingError
+from k2think.schemas.scores import Domain
+
+FOLDER = Path(__file__).parent
+FILES = ("math", "science", "logic", "simulation", "table", "procedural")
+
+
+class Case(NamedTuple):
+    """One line of a table."""
+
+    file: str
+    source: str
+    text: str
+    truth: Any
+    meta: dict[str, Any]
+    value: float | None
+    reason: str
+    why: str
+
+
+def _read(cell: str) -> Any:
+    if cell == "-":
+        return None
+    return json.loads(cell.removeprefix("json:")) if cell.startswith("json:") else cell.replace("⏎", "\n")
+
+
+def _cases() -> list[Case]:
+    cases: list[Case] = []
+    for file in FILES:
+        for line in (FOLDER / f"{file}.tsv").read_text(encoding="utf-8").splitlines():
+            if line.startswith("#"):
+                continue
+            source, text, truth, meta, value, reason, why = line.split("\t")
+            worth = None if value == "-" else float(value)
+            cases.append(Case(file, source, _read(text) or "", _read(truth), _read(meta) or {}, worth, reason, why))
+    return cases
+
+
+CASES = _cases()
+
+
+def test_the_tables_are_large_without_repetition_and_cover_every_domain() -> None:
+    assert len(CASES) >= 250
+    assert len({(c.source, c.text, str(c.truth), str(c.meta)) for c in CASES}) == len(CASES)
+    assert not [why for why, count in Counter((c.file, c.why) for c in CASES).items() if count > 1 and not why[1]]
+    for file in FILES:
+        mine = [case for case in CASES if case.file == file]
+        assert len(mine) >= 25
+        assert {0.0, 1.0} <= {case.value for case in mine}, "what is right and what is wrong"
+    checks = {check_of(c.source, c.truth, c.meta) for c in CASES if c.reason != "error"}
+    assert len(checks) == 11, "every check but code's, which has tests of its own"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.file}-{place}-{case.why}" for place, case in enumerate(CASES)])
+def test_case(case: Case) -> None:
+    if case.value is None:
+        with pytest.raises(GradingError):
+            score_sync(case.source, case.text, case.truth, case.meta)
+        return
+    scored = score_sync(case.source, case.text, case.truth, case.meta)
+    assert (scored.value, scored.reason) == (pytest.approx(case.value), case.reason), scored
+    assert scored.correct == (case.value == 1.0)
+    assert (scored.answer is None) == (case.reason == "no_answer")
+
+
+BAD_TRUTHS: list[tuple[str, Any, dict[str, Any]]] = [
+    ("math", None, {}),
+    ("math", "", {}),
+    ("math", [], {}),
+    ("math", {"a": 1}, {}),
+    ("math", True, {}),
+    ("math", "5", {"answer_form": "poem"}),
+    ("science", "nonsense", {"choices": ["a", "b"]}),
+    ("stem__supergpqa", "Energy", {}),
+    ("science", "A", {"choices": ["only one"]}),
+    ("stem_web", None, {}),
+    ("stem_web", "5", {"tolerance": "much"}),
+    ("logic__zebra_puzzle", {"rows": []}, {}),
+    ("logic__zebra_puzzle", "no table", {}),
+    ("logic__zebra_puzzle", {"header": ["a", "b"], "rows": [["1"]]}, {}),
+    ("logic__ordering_puzzle", [], {}),
+    ("logic__ordering_puzzle", 5, {}),
+    ("logic__graph_logical", None, {}),
+    ("logic__arcagi1", [[]], {}),
+    ("logic__arcagi1", [[1, "x"]], {}),
+    ("logic__arcagi1", "[[1, 2", {}),
+    ("simulation__codeio", None, {}),
+    ("simulation__codeio", '"output":', {}),
+    ("simulation__cruxeval-i", {"functional": "def f(x):\n    return x"}, {}),
+    ("table__hitab", None, {}),
+    ("table__hitab", "|", {}),
+    ("procedural", "5", {}),
+    ("reasoning_gym:chain_sum", "5", {"entry": [1]}),
+    ("mini:words", None, {}),
+]
+
+
+@pytest.mark.parametrize(("domain", "truth", "meta"), BAD_TRUTHS, ids=range(len(BAD_TRUTHS)))
+def test_a_truth_that_is_no_reference_is_an_error_and_never_a_zero(
+    domain: str, truth: Any, meta: dict[str, Any]
+) -> None:
+    with pytest.raises(GradingError):
+        score_sync(domain, "<answer>5</answer>", truth, meta)
+
+
+@pytest.mark.parametrize("domain", list(Domain))
+def test_a_domain_alone_is_checked_by_what_is_known_of_the_problem(domain: Domain) -> None:
+    known: dict[Domain, list[tuple[Any, dict[str, Any], str]]] = {
+        Domain.math: [("5", {}, "math")],
+        Domain.code: [(None, {}, "code")],
+        Domain.science: [("C", {}, "choice"), ("left", {"choices": ["left", "right"]}, "choice"), ("5 m", {}, "free")],
+        Domain.logic: [
+            ({"rows": []}, {}, "zebra"),
+            ([[1]], {}, "grid"),
+            (["a"], {}, "ordering"),
+            ("abc", {}, "graph"),
+            ("[[1]]", {"source": "logic__barc"}, "grid"),
+        ],
+        Domain.simulation: [(5, {}, "simulation"), (5, {"source": "simulation__cruxeval-o"}, "cruxeval")],
+        Domain.table: [("a|b", {}, "table")],
+        Domain.procedural: [("5", {"source": "mini:words"}, "generator")],
+    }
+    for truth, meta, check in known[domain]:
+        assert check_of(domain, truth, meta) == check
+        assert check_of(domain.value, truth, meta) == check
