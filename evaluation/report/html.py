@@ -56,7 +56,7 @@ def _shown(value: object) -> object:
 
 def _kept(cell: str) -> str:
     """Return a cell whose interval is not broken over lines; a line may begin with it."""
-    return cell.replace(", ", ",\xa0").replace(" / ", "\xa0/\xa0")
+    return cell.replace(", ", ",\xa0").replace(" / ", "\xa0/\xa0").replace("< ", "<\xa0").replace("≥ ", "≥\xa0")
 
 
 def _environment() -> Environment:
