@@ -79,7 +79,7 @@ def test_a_torn_parquet_file_is_refused(tmp_path: Path, samples: Path) -> None:
     whole = (samples / "guru" / "train" / "stem__web_3.6k.parquet").read_bytes()
     torn = tmp_path / "torn.parquet"
     torn.write_bytes(whole[:200] + b"\0" * 400 + whole[600:])
-    with pytest.raises(InvalidRequest, match="torn.parquet"):
+    with pytest.raises(InvalidRequest, match="torn"):
         list(rows_of(torn))
 
 
