@@ -49,6 +49,8 @@ class Data(Frozen):
     """JSONL files: conversations for SFT (`training/records.py`), problems for GRPO (`schemas/scores.py: Task`)."""
     evaluation: tuple[Path, ...] = ()
     """The same, held out; empty = nothing is evaluated while training."""
+    shuffle: bool = True
+    """Whether the order is drawn by the seed, anew for each pass; False = as it stands in the files (a curriculum)."""
     system: str | None = None
     """System message put before conversations and problems that have none; None = none is put."""
 

@@ -152,6 +152,7 @@ def _arguments(config: GrpoConfig, *, gpu: bool) -> dict[str, Any]:
         "loss_type": LOSSES[method.loss],
         "scale_rewards": "group" if method.scale_by_deviation else "none",
         "mask_truncated_completions": method.mask_truncated,
+        "shuffle_dataset": config.data.shuffle,
         "use_vllm": False,
     }
 

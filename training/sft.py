@@ -87,6 +87,7 @@ def train_sft(config: SftConfig, *, resume: bool = False) -> Path:
             max_length=method.max_tokens,
             packing=method.packing,
             eval_packing=False,
+            train_sampling_strategy="random" if config.data.shuffle else "sequential",
             # What is tokenised and labelled already needs only packing.
             dataset_kwargs={"skip_prepare_dataset": not method.packing},
         )

@@ -15,6 +15,7 @@ from ...schemas.errors import ConfigurationError
 from ..config import SftConfig
 from ..conversations import as_messages
 from ..records import SftExample, read_examples
+from . import model_name
 
 LLAMAFACTORY = "0.9.5"
 CONFIG, DATASETS, DEEPSPEED = "sft.yaml", "dataset_info.json", "ds_z3.json"
@@ -81,7 +82,7 @@ def keys_of(config: SftConfig) -> dict[str, Any]:
             f"sft.batch ({method.batch}) must be a multiple of sft.micro_batch x cluster.nodes x cluster.gpus_per_node ({at_once})"
         )
     keys: dict[str, Any] = {
-        "model_name_or_path": model.name,
+        "model_name_or_path": model_name(model),
         **({"model_revision": model.revision} if model.revision else {}),
         "enable_liger_kernel": model.liger,
         "disable_gradient_checkpointing": not model.gradient_checkpointing,
@@ -130,6 +131,8 @@ def keys_of(config: SftConfig) -> dict[str, Any]:
             "lora_dropout": model.lora.dropout,
             "lora_target": "all" if isinstance(targets, str) else ",".join(targets),
         }
+    if not config.data.shuffle:
+        keys["disable_shuffling"] = True
     if config.data.evaluation:
         keys |= {
             "eval_dataset": HELD_OUT,

@@ -21,6 +21,7 @@ from ...schemas.scores import Task
 from ..config import GrpoConfig
 from ..conversations import prompt_of
 from ..records import read_tasks
+from . import model_name
 
 VERL = "0.9.1"
 TRAIN, VALIDATION, REWARD, COMMAND = "train.parquet", "val.parquet", "reward.py", "run.sh"
@@ -99,9 +100,9 @@ def options_of(config: GrpoConfig) -> dict[str, Any]:
         "data.max_response_length": method.max_completion_tokens,
         "data.filter_overlong_prompts": True,
         "data.truncation": "error",
-        "data.shuffle": True,
+        "data.shuffle": config.data.shuffle,
         "data.seed": run.seed,
-        "actor_rollout_ref.model.path": model.name,
+        "actor_rollout_ref.model.path": model_name(model),
         "actor_rollout_ref.model.use_remove_padding": True,
         "actor_rollout_ref.model.enable_gradient_checkpointing": model.gradient_checkpointing,
         "actor_rollout_ref.model.use_liger": model.liger,

@@ -57,11 +57,11 @@ def draw_tasks(seed: int, side: Side, count: int) -> Iterator[Task]:
 
 
 def write_sets(out: Path, *, examples: int, tasks: int, held_out: int, seed: int) -> dict[Path, int]:
-    """Write `sft.jsonl` and `tasks.jsonl`, and the same held out; return how many each holds."""
+    """Write `examples.jsonl` and `tasks.jsonl`, and the same held out; return how many each holds."""
     out.mkdir(parents=True, exist_ok=True)
     sets = {
-        "sft.jsonl": draw_examples(seed, Side.training, examples),
-        "sft-held-out.jsonl": draw_examples(seed, Side.development, held_out),
+        "examples.jsonl": draw_examples(seed, Side.training, examples),
+        "examples-held-out.jsonl": draw_examples(seed, Side.development, held_out),
         # Other problems than those that were imitated.
         "tasks.jsonl": draw_tasks(seed + 1, Side.training, tasks),
         "tasks-held-out.jsonl": draw_tasks(seed + 1, Side.development, held_out),
