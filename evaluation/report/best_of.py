@@ -76,16 +76,16 @@ def _room(
         low, base = one, "single sample: the mean of its own samples"
     else:
         return None, "unknown: no single sample of this model is in the report, and early stops depend on the samples"
-    if oracle is None:
-        if single is None or single.repeats < sheet.samples:
-            return (
-                None,
-                f"unknown: early stops left samples out; {sheet.samples} repeats of the single sample would tell",
-            )
+    if oracle is not None:
+        notes.append(f"oracle@{sheet.samples}: of its own samples")
+    elif single is not None and single.repeats >= sheet.samples:
         oracle = oracle_of_repeats(single, sheet.samples)
         notes.append(f"oracle@{sheet.samples}: of the repeats of {single.name}, without a plan")
+    elif (whole := next((other for other in others if _like(other, sheet)), None)) is not None:
+        oracle = whole.column(_mean(lambda outcome: _oracle(outcome, sheet.samples)))
+        notes.append(f"oracle@{sheet.samples}: of the samples of {whole.name}, which stops none early")
     else:
-        notes.append(f"oracle@{sheet.samples}: of its own samples")
+        return None, f"unknown: early stops left samples out; {sheet.samples} repeats of the single sample would tell"
     together = sheet.values + low + oracle
     columns = [np.where(np.isnan(together), np.nan, column) for column in (sheet.values, low, oracle)]
     averages = [weighted_mean(column, sheet.problems.subsets, "macro") for column in columns]
@@ -99,6 +99,16 @@ def _room(
         # Where a resample has no room the share has no meaning: an interval that such resamples reach is not given.
         shares = np.where(ceiling > bottom, (top - bottom) / (ceiling - bottom), np.nan)
     return resamples.estimate((reached - start) / (end - start), shares, columns[0]), "; ".join([base, *notes])
+
+
+def _like(other: Sheet, sheet: Sheet) -> bool:
+    """Return whether another target took as many samples in the same way, all of them to the end."""
+    same = (other.model, other.samples, _planned(other)) == (sheet.model, sheet.samples, _planned(sheet))
+    return same and not any(_cut_short(outcome, other.samples) for outcome in other.outcomes)
+
+
+def _planned(sheet: Sheet) -> bool:
+    return any(outcome.planned for outcome in sheet.outcomes)
 
 
 def _estimate(sheet: Sheet, column: Floats) -> Estimate | None:

@@ -128,10 +128,12 @@ class Verifier(Frozen):
 
     comparisons: int
     """Verdicts asked for."""
+    alike: int
+    """Of these, between equal answers: they say nothing, and count in `usable` only."""
     usable: Estimate | None
     """Share that could be read."""
     ties: Estimate | None
-    """Of the usable, the share that names no winner."""
+    """Of the usable between different answers, the share that names no winner."""
     first_shown: Estimate | None
     """Of the verdicts with a winner, the share for the candidate shown first; 50 % = no bias over all."""
     position_swap: Estimate | None

@@ -247,17 +247,18 @@ def _verifier(part: Part) -> Table:
     return Table(
         key="verifier",
         title="The judge",
-        note="Per cent, with 95 % intervals by problem. Moved with the order: of pairs judged in both orders, those whose winner changed "
+        note="Per cent, with 95 % intervals by problem; verdicts between equal answers count in the first three columns only. Moved with the order: of pairs judged in both orders, those whose winner changed "
         "places. Flipped: those whose two verdicts differ at all. Right: of verdicts between a right and a wrong answer. "
         "Same again: of the same two answers judged in two repeats.",
         head=(
-            *("Target", "Verdicts", "Usable", "Ties", "First shown wins", "Moved with the order"),
+            *("Target", "Verdicts", "Equal answers", "Usable", "Ties", "First shown wins", "Moved with the order"),
             *("Flipped", "Right", "Same again"),
         ),
         rows=tuple(
             (
                 target.name,
                 number(judge.comparisons),
+                number(judge.alike),
                 *map(percent, (judge.usable, judge.ties, judge.first_shown, judge.position_swap)),
                 *map(percent, (judge.flip, judge.agreement, judge.repeats)),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -25,6 +25,7 @@ def verifier_of(sheet: Sheet) -> Verifier | None:
         return None
     return Verifier(
         comparisons=asked,
+        alike=sum(_alike(o, comparison) for o in sheet.outcomes for comparison in o.comparisons),
         usable=_rate(tallies, "usable"),
         ties=_rate(tallies, "ties"),
         first_shown=_rate(tallies, "first_shown"),
@@ -62,10 +63,12 @@ def _judged(answers: tuple[Outcome, ...]) -> Tally:
     for outcome in answers:
         for comparison in outcome.comparisons:
             _count(tally, "usable", comparison.usable)
-            if comparison.usable:
+            if comparison.usable and not _alike(outcome, comparison):
                 _count(tally, "ties", comparison.choice is None)
                 _weigh(tally, comparison, outcome)
-        for forth, back in _both_orders(outcome.comparisons):
+        # Between equal answers there is nothing to prefer, so that order may decide.
+        telling = [comparison for comparison in outcome.comparisons if not _alike(outcome, comparison)]
+        for forth, back in _both_orders(telling):
             _count(tally, "flip", forth.choice != back.choice)
             swapped = forth.choice is not None and back.choice is not None and forth.choice != back.choice
             _count(tally, "position_swap", swapped)
@@ -88,7 +91,7 @@ def _weigh(tally: Tally, comparison: Comparison, outcome: Outcome) -> None:
         _count(tally, "agreement", chosen is not None and chosen.correct)
 
 
-def _both_orders(comparisons: tuple[Comparison, ...]) -> Iterator[tuple[Comparison, Comparison]]:
+def _both_orders(comparisons: Sequence[Comparison]) -> Iterator[tuple[Comparison, Comparison]]:
     """Walk the pairs that were judged in both orders with usable verdicts."""
     by_order: dict[tuple[int, int], Comparison] = {}
     for comparison in comparisons:
@@ -111,6 +114,12 @@ def _preferences(outcome: Outcome) -> Iterator[tuple[frozenset[str], str | None]
             choices[frozenset(answers)].add(None if chosen is None else chosen.answer)
     for pair, chosen in choices.items():
         yield pair, next(iter(chosen)) if len(chosen) == 1 else None
+
+
+def _alike(outcome: Outcome, comparison: Comparison) -> bool:
+    shown = [_candidate(outcome, index) for index in (comparison.first, comparison.second)]
+    answers = [None if sample is None else sample.answer for sample in shown]
+    return answers[0] is not None and answers[0] == answers[1]
 
 
 def _candidate(outcome: Outcome, index: int) -> Graded | None:

@@ -23,8 +23,8 @@ def percent(estimate: Estimate | None) -> str:
     if estimate is None:
         return NOTHING
     if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.1f} [no interval]"
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+        return f"{share(estimate.value)} [no interval]"
+    return f"{share(estimate.value)} [{share(estimate.low)}, {share(estimate.high)}]"
 
 
 def points(estimate: Estimate | None) -> str:
@@ -38,7 +38,7 @@ def points(estimate: Estimate | None) -> str:
 
 def share(value: float | None) -> str:
     """Return a share in per cent, without an interval."""
-    return NOTHING if value is None else f"{100 * value:.1f}"
+    return NOTHING if value is None else f"{100 * value:.1f}".replace("-", "−")
 
 
 def p_value(p: float | None) -> str:
