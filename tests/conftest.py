@@ -44,6 +44,7 @@ ONLY_WITH_ALL = {
     "test_drain.py[database]": "SIGTERM while PostgreSQL is away",
     "test_drain.py[redis_silent]": "while Redis stands still, which is sat out",
     "test_drain.py[database_silent]": "and while PostgreSQL does",
+    "test_evidence_run.py": "every row of the evidence, on a stack each",
     "test_failures.py": "the client against servers that fail in many ways",
     "test_models.py[real]": "a conversion, for which torch is installed apart",
     "test_pooler.py": "behind PgBouncer, where it is installed",

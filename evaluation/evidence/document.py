@@ -293,7 +293,8 @@ def _speculation(found: Mapping[str, Any] | None) -> Iterator[str]:
 def _origin(figures: Figures) -> Iterator[str]:
     yield "## Where the figures are from"
     lines: list[str] = []
-    for name, run in figures.runs.items():
+    for name in (MAIN, CONTROL):
+        run = figures.runs[name]
         manifest = run.manifest
         if manifest is None:
             lines.append(f"- `{name}`: its manifest is missing")
