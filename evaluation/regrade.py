@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import InvalidRequest
@@ -19,41 +20,56 @@ from .targets.fingerprint import grader_sha256
 GRADED, STILL_CRASHES = 0, 1
 
 
+@dataclass(frozen=True, slots=True)
+class Regraded:
+    """What came of grading again."""
+
+    graded: int
+    """Outcomes that were looked at."""
+    changed: int
+    """Of those, the ones that have another verdict now."""
+    crashed: int
+    """Of those, the ones on which the check crashed again."""
+
+
 def regrade_command(folder: Path, *, out: Path | None, judge: str | None, as_json: bool) -> int:
     """Grade, tell what came of it, return the exit code. Raises UserError, BackendError."""
+    settings = load_settings()
+
+    async def whole() -> Regraded:
+        async with open_judge(judge, settings) as opened:
+            return await regrade_run(folder, out=out, judge=opened)
+
+    done = asyncio.run(whole())
+    if as_json:
+        facts = {"graded": done.graded, "changed": done.changed, "ungraded": done.crashed}
+        print(json.dumps({"folder": str(out or folder), **facts}, indent=2))
+    else:
+        print(
+            f"{out or folder}: {done.graded:,} graded, {done.changed:,} with another verdict than before, "
+            f"{done.crashed:,} still not graded"
+        )
+    return STILL_CRASHES if done.crashed else GRADED
+
+
+async def regrade_run(folder: Path, *, out: Path | None = None, judge: CountedJudge | None) -> Regraded:
+    """Grade what crashed, in place, or everything into `out`. Raises InvalidRequest, NotFound, ConfigurationError."""
     run = read_run(folder)
     manifest = run.manifest
     if manifest is None or not run.items:
         raise InvalidRequest(f"{folder} cannot be graded: {'; '.join(run.faults)}")
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out is not None and await asyncio.to_thread(_occupied, out):
         raise InvalidRequest(f"{out} is not empty: name a new folder with --out")
-    settings = load_settings()
-
-    async def whole() -> tuple[int, int, int]:
-        async with open_judge(judge, settings) as opened:
-            name = None if opened is None else opened.name
-            await check_grading(run.items)
-            if out is None:
-                return await _in_place(run, manifest, name, opened)
-            return await _into(out, run, manifest, name, opened)
-
-    done, changed, crashed = asyncio.run(whole())
-    if as_json:
-        print(
-            json.dumps(
-                {"folder": str(out or folder), "graded": done, "changed": changed, "ungraded": crashed}, indent=2
-            )
-        )
-    else:
-        print(
-            f"{out or folder}: {done:,} graded, {changed:,} with another verdict than before, {crashed:,} still not graded"
-        )
-    return STILL_CRASHES if crashed else GRADED
+    await check_grading(run.items)
+    name = None if judge is None else judge.name
+    return await (_in_place(run, manifest, name, judge) if out is None else _into(out, run, manifest, name, judge))
 
 
-async def _in_place(
-    run: Run, manifest: Manifest, judge: str | None, opened: CountedJudge | None
-) -> tuple[int, int, int]:
+def _occupied(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+async def _in_place(run: Run, manifest: Manifest, judge: str | None, opened: CountedJudge | None) -> Regraded:
     if grader_sha256() != manifest.grader_sha256 or judge != manifest.judge:
         raise InvalidRequest(
             f"{run.folder} was graded by another grader or judge (judge then: {manifest.judge or 'none'}, now: {judge or 'none'}), and one "
@@ -67,9 +83,7 @@ async def _in_place(
     return _counts(wanted, graded)
 
 
-async def _into(
-    out: Path, run: Run, manifest: Manifest, judge: str | None, opened: CountedJudge | None
-) -> tuple[int, int, int]:
+async def _into(out: Path, run: Run, manifest: Manifest, judge: str | None, opened: CountedJudge | None) -> Regraded:
     if manifest.judge != judge:
         print(f"the judge was {manifest.judge or 'none'}, and is {judge or 'none'}", file=sys.stderr)
     graded = await _graded(run, run.outcomes, opened)
@@ -106,9 +120,9 @@ def _crashed(outcome: Outcome) -> bool:
     return any(one.status is Status.ungraded for one in (outcome.final, *outcome.candidates))
 
 
-def _counts(before: tuple[Outcome, ...] | list[Outcome], after: list[Outcome]) -> tuple[int, int, int]:
+def _counts(before: tuple[Outcome, ...] | list[Outcome], after: list[Outcome]) -> Regraded:
     changed = sum(
         (old.final.status, old.final.correct) != (new.final.status, new.final.correct)
         for old, new in zip(before, after, strict=True)
     )
-    return len(after), changed, sum(_crashed(outcome) for outcome in after)
+    return Regraded(len(after), changed, sum(_crashed(outcome) for outcome in after))

@@ -1,0 +1,91 @@
+"""Grading again: what the check crashed on, in place; everything, into a run of its own. No model is asked for its answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from k2think.agents.backends.openai import OpenAIBackend
+from k2think.agents.backends.simulator import Reply
+from k2think.evaluation.judge import CountedJudge
+from k2think.evaluation.records import read_run
+from k2think.evaluation.regrade import regrade_run
+from k2think.evaluation.targets.definition import Price
+from k2think.schemas.backend_settings import BackendKind, BackendSettings
+from k2think.schemas.errors import InvalidRequest
+from k2think.schemas.evaluation import Item, Status
+from k2think.schemas.scores import Domain
+
+JUNK = Reply(text="It depends.")
+SAME = Reply(text='{"reason": "both name the sea", "same": true}')
+
+
+@pytest.fixture
+async def judge(bench: Any) -> Any:
+    settings = BackendSettings(backend=BackendKind.openai, base_url=bench.server.url, model="simulated")
+    backend = OpenAIBackend(settings, name="judge")
+    yield CountedJudge(backend, settings, Price(prompt=0.0, completion=1e6))
+    await backend.aclose()
+
+
+@pytest.fixture
+def item(make_item: Any) -> Item:
+    """A free answer that no rule can decide."""
+    return make_item("free", truth="into the sea", domain=Domain.science, source="hle")
+
+
+def prepare(bench: Any, verdict: Reply) -> None:
+    """The model answers in words; the judge, who is shown both, says `verdict`."""
+
+    def reply(request: Any) -> Reply:
+        return verdict if "Reference answer" in request.text else Reply(text="<answer>the ocean</answer>")
+
+    bench.replies.solver = reply
+
+
+async def test_a_check_that_crashed_is_made_again_in_place(bench: Any, judge: Any, item: Item) -> None:
+    # Given an answer whose judge said nothing usable
+    prepare(bench, JUNK)
+    await bench.run([item], judge=judge)
+    assert bench.outcomes()["free"].final.status is Status.ungraded
+    paid = bench.outcomes()["free"].spent["grader"]
+    asked = len(bench.server.calls)
+    # When it is graded again, and the judge is in form
+    prepare(bench, SAME)
+    done = await regrade_run(bench.folder / "run", judge=judge)
+    # Then it has a verdict, the judge alone was asked, and what was paid before is still there
+    assert (done.graded, done.changed, done.crashed) == (1, 1, 0)
+    assert bench.outcomes()["free"].final.correct
+    assert len(bench.server.calls) == asked + 1
+    run = read_run(bench.folder / "run")
+    assert [one.spent["grader"] for one in run.replaced] == [paid]
+    assert set(run.outcomes[0].spent) == {"grader"}
+    assert not run.faults
+    assert (await regrade_run(bench.folder / "run", judge=judge)).graded == 0
+
+
+async def test_without_the_judge_of_the_run_it_is_refused(bench: Any, judge: Any, item: Item) -> None:
+    prepare(bench, JUNK)
+    await bench.run([item], judge=judge)
+    with pytest.raises(InvalidRequest, match=r"judge then: judge: simulated, now: none"):
+        await regrade_run(bench.folder / "run", judge=None)
+
+
+async def test_everything_can_be_graded_anew_into_another_folder(bench: Any, judge: Any, item: Item) -> None:
+    await bench.run([item], judge=None)
+    prepare(bench, SAME)
+    await bench.run([item], name="asked", judge=None)
+    asked = len(bench.server.calls)
+    assert bench.outcomes("asked")["free"].final.reason == "unjudged"
+    done = await regrade_run(bench.folder / "asked", out=bench.folder / "judged", judge=judge)
+    assert (done.graded, done.changed) == (1, 1)
+    assert len(bench.server.calls) == asked + 1
+    before, after = bench.outcomes("asked")["free"], bench.outcomes("judged")["free"]
+    assert (before.final.correct, after.final.correct) == (False, True)
+    assert after.spent["generator"] == before.spent["generator"]
+    assert after.spent["grader"].cost > 0
+    manifest = read_run(bench.folder / "judged").manifest
+    assert manifest is not None
+    assert manifest.judge == "judge: simulated"
+    with pytest.raises(InvalidRequest, match="is not empty"):
+        await regrade_run(bench.folder / "asked", out=bench.folder / "judged", judge=judge)
