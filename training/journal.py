@@ -47,10 +47,14 @@ More = Callable[[bool], dict[str, Any]]
 class Journal(TrainerCallback):
     """Writes metrics, plot and progress of one run."""
 
-    def __init__(self, folder: RunFolder, panels: Sequence[Panel], more: More | None = None) -> None:
+    def __init__(
+        self, folder: RunFolder, panels: Sequence[Panel], more: More | None = None, *, tokens_before: float = 0.0
+    ) -> None:
+        """`tokens_before`: what was read before this process, where the trainer counts from zero after a resumption."""
         self._folder = folder
         self._panels = panels
         self._more = more
+        self._tokens_before = tokens_before
         self._start = 0.0
         self._first_step = 0
 
@@ -66,6 +70,8 @@ class Journal(TrainerCallback):
             for theirs, ours in NAMES.items()
             if (value := logs.get(HELD_OUT + theirs if held_out else theirs)) is not None
         }
+        if "tokens" in figures:
+            figures["tokens"] = int(figures["tokens"] + self._tokens_before)
         if self._more is not None:
             figures |= self._more(held_out)
             if held_out:

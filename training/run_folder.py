@@ -83,6 +83,13 @@ class RunFolder:
         self._cut_metrics(step_of(whole[-1]) if whole else 0)
         return whole[-1] if whole else None
 
+    def last(self, figure: str) -> float:
+        """Return the last value of a figure in the metrics; 0 = there is none yet."""
+        if not self.metrics.is_file():
+            return 0.0
+        rows = [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        return next((float(row[figure]) for row in reversed(rows) if figure in row), 0.0)
+
     def checkpoints(self) -> list[Path]:
         """All checkpoints, oldest first, broken ones too."""
         return sorted((p for p in self.path.glob("checkpoint-*") if CHECKPOINT.fullmatch(p.name)), key=step_of)

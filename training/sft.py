@@ -91,7 +91,7 @@ def train_sft(config: SftConfig, *, resume: bool = False) -> Path:
             # What is tokenised and labelled already needs only packing.
             dataset_kwargs={"skip_prepare_dataset": not method.packing},
         )
-        journal = Journal(folder, SFT_PANELS)
+        journal = Journal(folder, SFT_PANELS, tokens_before=folder.last("tokens"))
         trainer = trl.SFTTrainer(
             model=load_model(inputs.model, config.model, gpu=gpu),
             args=arguments,
