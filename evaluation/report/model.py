@@ -143,7 +143,7 @@ class Verifier(Frozen):
     agreement: Estimate | None
     """Of verdicts with a winner between a right and a wrong candidate, the share for the right one."""
     repeats: Estimate | None
-    """Of pairs of repeats that judged the same two answers, the share with the same result."""
+    """Of pairs of repeats that judged the same two answers, with a winner in one at least, the share with the same winner."""
 
 
 class Stability(Frozen):

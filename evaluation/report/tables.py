@@ -249,7 +249,7 @@ def _verifier(part: Part) -> Table:
         title="The judge",
         note="Per cent, with 95 % intervals by problem; verdicts between equal answers count in the first three columns only. Moved with the order: of pairs judged in both orders, those whose winner changed "
         "places. Flipped: those whose two verdicts differ at all. Right: of verdicts between a right and a wrong answer. "
-        "Same again: of the same two answers judged in two repeats.",
+        "Same again: of the same two answers judged in two repeats, with a winner in one at least.",
         head=(
             *("Target", "Verdicts", "Equal answers", "Usable", "Ties", "First shown wins", "Moved with the order"),
             *("Flipped", "Right", "Same again"),

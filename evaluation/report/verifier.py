@@ -76,7 +76,9 @@ def _judged(answers: tuple[Outcome, ...]) -> Tally:
             preferred[pair].append(choice)
     for choices in preferred.values():
         for one, other in combinations(choices, 2):
-            _count(tally, "repeats", one == other)
+            # Two ties agree on nothing: a judge that goes by the order alone would always be of its own opinion.
+            if one is not None or other is not None:
+                _count(tally, "repeats", one == other)
     return tally
 
 
