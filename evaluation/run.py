@@ -154,14 +154,13 @@ def differences(earlier: Manifest, now: Manifest) -> list[str]:
 
 
 async def check_grading(items: Sequence[Item]) -> None:
-    """Grade an empty answer of each kind of item: what cannot be graded is told before anything is paid for. Raises ConfigurationError."""
-    kinds = {(item.task.domain, item.task.source): item for item in reversed(items)}
-    for item in kinds.values():
+    """Grade an empty answer to each item: what cannot be graded is told before anything is paid for. Raises ConfigurationError."""
+    for item in items:
         try:
             await score_task(item.task, "")
         except (GradingError, UserError) as exc:
             raise ConfigurationError(
-                f"answers to {item.task.source!r} could not be graded here, so nothing was asked: {exc}"
+                f"answers to {item.task.id!r} ({item.task.source}) could not be graded here, so nothing was asked: {exc}"
             ) from exc
 
 

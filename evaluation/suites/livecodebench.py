@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from ...grading.rewards.code_tests import tests_of
-from ...schemas.errors import GradingError, InvalidRequest
 from ...schemas.evaluation import Item
 from ...schemas.scores import Domain, Task
 from .files import Loaded, Publication, Row, read_source, text_field
@@ -44,12 +42,9 @@ def livecodebench_v5(options: SuiteOptions) -> Loaded:
 def _item(place: str, row: Row, date: str) -> Item:
     problem = text_field(NAME, place, row, "question_content")
     starter = str(row.get("starter_code") or "").rstrip()
+    # As they are published: the check unpacks them, and no pickle of theirs may name anything.
     truth: dict[str, JsonValue] = {name: text_field(NAME, place, row, name) for name in TESTS}
     truth["metadata"] = str(row.get("metadata") or "{}")
-    try:
-        tests_of(truth, {})
-    except GradingError as exc:
-        raise InvalidRequest(f"{NAME}: {place}: its tests cannot be read: {exc}") from exc
     task = Task(
         id=f"{NAME}-{text_field(NAME, place, row, 'question_id')}",
         domain=Domain.code,

@@ -19,7 +19,7 @@ from k2think.evaluation.suites.options import SuiteOptions
 from k2think.evaluation.suites.registry import SUITES, load_suite, suite
 from k2think.grading.sandbox import sandbox_problem
 from k2think.grading.score import score_task
-from k2think.schemas.errors import InvalidRequest, NotFound
+from k2think.schemas.errors import GradingError, InvalidRequest, NotFound
 from k2think.schemas.evaluation import Item
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -152,7 +152,7 @@ async def test_private_tests_decide(number: int, program: str, right: bool) -> N
     assert score.correct is right, score
 
 
-def test_a_pickle_that_would_run_something_is_refused_and_not_run(tmp_path: Path) -> None:
+async def test_a_pickle_that_would_run_something_is_refused_and_not_run(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:
             return (Path.touch, (tmp_path / "ran",))
@@ -160,8 +160,9 @@ def test_a_pickle_that_would_run_something_is_refused_and_not_run(tmp_path: Path
     row = json.loads((SAMPLES / "livecodebench" / "test.jsonl").read_text())
     row["private_test_cases"] = b64encode(compress(pickle.dumps(Bomb()))).decode()
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
-    with pytest.raises(InvalidRequest, match="cannot be read"):
-        suite("livecodebench_v5", SuiteOptions(path=tmp_path / "rows.jsonl"))
+    (item,) = suite("livecodebench_v5", SuiteOptions(path=tmp_path / "rows.jsonl"))
+    with pytest.raises(GradingError, match="private tests"):
+        await score_task(item.task, "")
     assert not (tmp_path / "ran").exists()
 
 
