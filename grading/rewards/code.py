@@ -16,7 +16,7 @@ from ...schemas.scores import Score
 from ..extract import extract_answer, visible_text
 from ..sandbox import DEFAULT_LIMITS, SandboxLimits, require_sandbox
 from ..trials import TestResult, try_assertions, try_calls, try_output
-from .code_tests import Asserted, Calls, CodeTests, Printed, Trial, tests_of
+from .code_tests import Asserted, Calls, CodeTests, Printed, Trial, read_tests
 from .final import Meta, no_answer, option, right, wrong
 
 NUMBER_TOLERANCE = Decimal("1e-6")
@@ -35,7 +35,7 @@ async def score_code(text: str, truth: JsonValue, meta: Meta) -> Score:
     `meta`: `prefix` (code that the problem gives), `timeout_s` and `memory_mb` (of one run), `any_case` (yes and no
     in any case). Raises :class:`SandboxUnavailable` when no sandbox works, GradingError when the tests cannot be read or run.
     """
-    tests, limits = tests_of(truth, meta), _limits(meta)
+    tests, limits = read_tests(truth, meta), _limits(meta)
     code = program_in(text)
     if code is None:
         return no_answer()

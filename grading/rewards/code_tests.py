@@ -71,7 +71,7 @@ class CodeTests:
     """Code that the problem gives: it stands before the answer, and the assertions know it, too."""
 
 
-def tests_of(truth: JsonValue, meta: Meta) -> CodeTests:
+def read_tests(truth: JsonValue, meta: Meta) -> CodeTests:
     """Return the tests that `truth` (or `meta`, where there is no truth) holds. Raises GradingError when it holds none."""
     stated: Any = truth if truth is not None else dict(meta)
     if isinstance(stated, str):
@@ -107,15 +107,12 @@ def _of_object(form: dict[str, Any], meta: Meta) -> list[Trial]:
     if isinstance(form.get("test"), str) and isinstance(form.get("entry_point"), str):
         return [Asserted((f"{form['test']}\n\ncheck({form['entry_point']})",))]
     if isinstance(form.get("test_list"), list):
-        imports = form.get("test_imports") or []
+        imports = _list(form, "test_imports")
         setup = "\n".join([*map(str, imports), str(form.get("test_setup_code") or "")])
-        tests = [*form["test_list"], *(form.get("challenge_test_list") or [])]
+        tests = [*form["test_list"], *_list(form, "challenge_test_list")]
         return [Asserted(tuple(map(str, tests)), setup)] if tests else []
     if "public_test_cases" in form or "private_test_cases" in form:
-        cases: list[Any] = []
-        for name in ("public_test_cases", "private_test_cases"):
-            stated = form.get(name) or []
-            cases += unpack_tests(stated) if isinstance(stated, str) else stated
+        cases = [case for name in ("public_test_cases", "private_test_cases") for case in _list(form, name)]
         return _of_list(cases, {**meta, **form}) if cases else []
     if isinstance(form.get("unit_tests"), list):
         return _of_list(form["unit_tests"], meta)
@@ -128,6 +125,16 @@ def _of_object(form: dict[str, Any], meta: Meta) -> list[Trial]:
             "tests as a pytest file are not supported: turn them into `functional`, statements that run to their end"
         )
     raise GradingError(f"the truth of a programming problem has none of the known forms: {_FORMS}")
+
+
+def _list(form: dict[str, Any], name: str) -> list[Any]:
+    """Return the list under `name`, unpacked where it is packed; empty when there is none."""
+    stated = form.get(name) or []
+    if isinstance(stated, str):
+        stated = unpack_tests(stated)
+    if not isinstance(stated, list):
+        raise GradingError(f"`{name}` of a programming problem must be a list, not {describe(stated)}")
+    return stated
 
 
 def _of_columns(form: dict[str, Any], meta: Meta) -> list[Trial]:
