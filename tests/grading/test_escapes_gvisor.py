@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from harness.sandboxes import machine, seen_by
+from k2think.grading import trials
 from k2think.grading.sandboxes.base import SandboxLimits, SandboxResult, script
 from k2think.grading.sandboxes.gvisor import GVisorSandbox
 
@@ -64,6 +65,15 @@ async def test_time_and_output_are_bounded() -> None:
     looping = await run("while True: pass", wall_s=2.0)
     printing = await run("while True: print('x' * 1000)", output_bytes=5_000)
     assert (looping.outcome, printing.outcome) == ("timeout", "output_limit")
+
+
+async def test_assertions_run_apart_from_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "require_sandbox", lambda: SANDBOX)
+    good = await trials.try_assertions(
+        "def f(x):\n    return x + 1", ["assert f(1) == 2", "assert f(1) == 3"], limits=PATIENT
+    )
+    left = await trials.try_assertions("import os\nos._exit(0)", ["assert True"], limits=PATIENT)
+    assert [result.reason for result in good + left] == ["passed", "failed", "exited_early"]
 
 
 async def test_it_is_left_without_a_trace() -> None:

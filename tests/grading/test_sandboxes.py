@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness.sandboxes import FusionServer
+from k2think.grading import trials
 from k2think.grading.sandboxes.base import DEFAULT_LIMITS, Program, Sandbox, SandboxLimits, SandboxResult, script
 from k2think.grading.sandboxes.bubblewrap import BubblewrapSandbox
 from k2think.grading.sandboxes.choice import BoundedSandbox, candidates, choose
@@ -164,6 +165,21 @@ async def test_fusion_runs_programs_over_its_wire() -> None:
     assert set(server.requests[0]) == {
         "language", "code", "files", "stdin", "compile_timeout", "run_timeout", "memory_limit_MB",
     }  # fmt: skip
+
+
+@needs_bubblewrap
+async def test_fusion_runs_assertions_apart_from_the_answer_in_one_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FusionServer() as server:
+        sandbox = BoundedSandbox(FusionSandbox(server.url), 2)
+        monkeypatch.setattr(trials, "require_sandbox", lambda: sandbox)
+        results = await trials.try_assertions("def f(x):\n    return x + 1", ["assert f(1) == 2", "assert f(1) == 3"])
+        left = await trials.try_assertions("import os\nos._exit(0)", ["assert True"])
+        calls = [trials.Call((1,), (2,)), trials.Call((2,), (2,))]
+        called = await trials.try_calls("def f(x):\n    return x + 1", "f", calls)
+    assert [result.reason for result in results] == ["passed", "failed"]
+    assert "assert f(1) == 3" in results[1].detail
+    assert [result.reason for result in left] == ["exited_early"]
+    assert [result.passed for result in called] == [True, False]
 
 
 @pytest.mark.parametrize(
