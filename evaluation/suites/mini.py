@@ -22,7 +22,7 @@ DEVELOPMENT_SEEDS = range(0, 1_000_000)
 """Seeds that anyone may use while something is being chosen."""
 REPORT_SEEDS = range(1_000_000, 1_001_000)
 """Seeds of published figures; only `report` opens them."""
-DRAWS_IN_VAIN = 400
+DRAWS_IN_VAIN = 150
 """A family counts as exhausted after so many draws without a new problem: some have few (divisors: 29 held out)."""
 
 
