@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -59,6 +60,7 @@ def _kept(cell: str) -> str:
     return cell.replace(", ", ",\xa0").replace(" / ", "\xa0/\xa0").replace("< ", "<\xa0").replace("≥ ", "≥\xa0")
 
 
+@cache
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
