@@ -48,6 +48,7 @@ ONLY_WITH_ALL = {
     "test_evidence_run.py": "every row of the evidence, on a stack each",
     "test_escapes_gvisor.py": "hostile programs in gVisor, where it is installed",
     "test_failures.py": "the client against servers that fail in many ways",
+    "test_at_once.py[spawn]": "scores from a process that begins from nothing",
     "test_hostile_answers.py": "answers that keep symbolic mathematics busy for three seconds each",
     "test_models.py[real]": "a conversion, for which torch is installed apart",
     "test_pooler.py": "behind PgBouncer, where it is installed",

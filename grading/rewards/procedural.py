@@ -55,6 +55,11 @@ class GymPool(WorkerPool[dict[str, Any]]):
 _shared = SharedPool(GymPool)
 
 
+def gym_pool() -> GymPool:
+    """Return the pool of this process: one child, ended at exit."""
+    return _shared.get()
+
+
 def close_gym_pool() -> None:
     """End the child now; a later score starts a new one."""
     _shared.close()
@@ -104,7 +109,7 @@ async def _score_by_gym(answer: str, truth: JsonValue, meta: Meta, source: Sourc
             "pip install 'k2think[procedural]'"
         )
     entry = _entry(truth, meta, name)
-    reply = await asyncio.wrap_future(_shared.get().submit(name, answer, entry))
+    reply = await asyncio.wrap_future(gym_pool().submit(name, answer, entry))
     for reason in ("timeout", "memory"):
         if reply.get(reason):
             return wrong(reason, answer, "the verifier ran out of it on this answer")
