@@ -121,7 +121,7 @@ HOSTILE = {
     "many thoughts": "<think></think>" * 2_000,
     "long row": "<answer>" + "1 " * 25_000 + "</answer>",
     "long table": "<answer>" + json.dumps({"header": ["a"], "rows": [["x"]] * 2_000}) + "</answer>",
-    "many cells": "\\boxed{" + "a|" * 2_000 + "}",
+    "many cells": "\\boxed{" + "a|" * 3_000 + "}",
     "quotes": "<answer>[" + "'" * 12_000 + "]</answer>",
     "escapes": '<answer>["' + "\\" * 20_001 + '"]</answer>',
     "fences": "```\n" * 6_000,
