@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from k2think.agents.backends.openai import OpenAIBackend
 from k2think.agents.backends.simulator import ChatRequest, Reply, SimulatedServer, SolvingResponder
 from k2think.evaluation.budget import Budget
 from k2think.evaluation.cache import Cache
@@ -16,8 +17,9 @@ from k2think.evaluation.judge import CountedJudge
 from k2think.evaluation.progress import RunProgress
 from k2think.evaluation.records import read_run
 from k2think.evaluation.run import Plan, Summary, run
-from k2think.evaluation.targets.definition import Definition
+from k2think.evaluation.targets.definition import Definition, Price
 from k2think.evaluation.targets.opening import make_targets
+from k2think.schemas.backend_settings import BackendKind, BackendSettings
 from k2think.schemas.evaluation import Item, Outcome
 from k2think.schemas.scores import Domain, Task
 from k2think.schemas.settings import Settings, read_settings
@@ -113,3 +115,12 @@ MakeItem = Callable[..., Item]
 def make_item() -> MakeItem:
     """`make_item("q1")`: see `item`."""
     return item
+
+
+@pytest.fixture
+async def judge(bench: Bench) -> AsyncIterator[CountedJudge]:
+    """A judge behind the bench's server."""
+    settings = BackendSettings(backend=BackendKind.openai, base_url=bench.server.url, model="simulated")
+    backend = OpenAIBackend(settings, name="judge")
+    yield CountedJudge(backend, settings, Price(prompt=0.0, completion=1e6))
+    await backend.aclose()

@@ -5,27 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from k2think.agents.backends.openai import OpenAIBackend
 from k2think.agents.backends.simulator import Reply
-from k2think.evaluation.judge import CountedJudge
 from k2think.evaluation.records import read_run
 from k2think.evaluation.regrade import regrade_run
-from k2think.evaluation.targets.definition import Price
-from k2think.schemas.backend_settings import BackendKind, BackendSettings
 from k2think.schemas.errors import InvalidRequest
 from k2think.schemas.evaluation import Item, Status
 from k2think.schemas.scores import Domain
 
 JUNK = Reply(text="It depends.")
 SAME = Reply(text='{"reason": "both name the sea", "same": true}')
-
-
-@pytest.fixture
-async def judge(bench: Any) -> Any:
-    settings = BackendSettings(backend=BackendKind.openai, base_url=bench.server.url, model="simulated")
-    backend = OpenAIBackend(settings, name="judge")
-    yield CountedJudge(backend, settings, Price(prompt=0.0, completion=1e6))
-    await backend.aclose()
 
 
 @pytest.fixture

@@ -25,19 +25,22 @@ def items(make_item: Any) -> list[Item]:
 # --- what is written ----------------------------------------------------------------------------------------------
 
 
-async def test_outcomes_tell_apart_what_became_of_an_answer(bench: Any, make_item: Any) -> None:
-    # Given replies of every kind, and an item whose truth no check understands
+async def test_outcomes_tell_apart_what_became_of_an_answer(bench: Any, make_item: Any, judge: Any) -> None:
+    # Given replies of every kind, and a free answer whose judge gives no verdict
     names = ("right", "wrong", "silent", "cut", "broken", "odd")
-    items = [make_item(name) for name in names[:-1]] + [make_item("odd", truth={"no": "reference"})]
+    items = [make_item(name) for name in names[:-1]] + [
+        make_item("odd", truth="the sea", domain=Domain.science, source="hle")
+    ]
     bench.replies.by_name = {
         "wrong": Reply(text="<answer>406</answer>"),
         "silent": Reply(text="I would rather not say."),
         "cut": Reply(reasoning="and so on " * 200, text="<answer>405</answer>"),
         "broken": REFUSED,
+        "odd": [Reply(text="<answer>the ocean</answer>"), Reply(text="It depends.")],
     }
     # When they are asked
     targets = {"sim": bench.definition(sampling={"max_tokens": 60})}
-    summary = await bench.run(items, targets=targets)
+    summary = await bench.run(items, targets=targets, judge=judge)
     # Then each is what it is, and all are there
     found = {name: outcome.final for name, outcome in bench.outcomes().items()}
     assert {name: final.status for name, final in found.items()} == {

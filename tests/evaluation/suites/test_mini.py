@@ -34,22 +34,26 @@ def test_the_same_seed_brings_the_same_problems_however_many_are_asked_for() -> 
 
 
 def test_development_and_report_share_no_problem() -> None:
-    # Given many problems of several seeds of both kinds, of the family that has the fewest, too
+    # Given problems of both kinds, and of the family that has the fewest all that there are
+    few = ("divisors", "words")
     draws = [
-        [mini(SuiteOptions(n=120, seed=seeds[number], report=report)) for number in range(3)]
+        [
+            mini(SuiteOptions(n=60, seed=seeds[0], report=report, families=few)),
+            mini(SuiteOptions(n=80, seed=seeds[1], report=report)),
+        ]
         for seeds, report in ((DEVELOPMENT_SEEDS, False), (REPORT_SEEDS, True))
     ]
     development, report = (set().union(*map(keys, of_kind)) for of_kind in draws)
-    assert len(development) > 200
-    assert len(report) > 200
+    assert len(development) > 110
+    assert len(report) > 110
     assert not development & report
 
 
 def test_a_family_that_runs_out_leaves_its_part_to_the_others() -> None:
-    items = mini(SuiteOptions(n=100, families=("divisors", "words")))
+    items = mini(SuiteOptions(n=60, families=("divisors", "words")))
     counted = {name: sum(item.subset == name for item in items) for name in ("divisors", "words")}
     assert counted["divisors"] < 20
-    assert sum(counted.values()) == 100
+    assert sum(counted.values()) == 60
 
 
 @pytest.mark.parametrize(
