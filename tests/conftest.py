@@ -55,6 +55,7 @@ ONLY_WITH_ALL = {
     "test_report_reading.py": "the report of evaluations in a browser, with axe-core",
     "test_telemetry.py": "three stacks with a collector",
     "test_tenants.py::cli": "forty processes of the command line",
+    "test_train.py[processes]": "base, SFT and GRPO in two real processes each",
     "test_ui_reading.py": "axe-core over all kinds of pages",
     "test_batches_survival.py[postgresql]": "two thousand lines under SIGKILL once more, on the other database",
 }

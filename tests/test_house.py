@@ -29,7 +29,7 @@ MAY_TOUCH_THE_ENVIRONMENT = {
     "cli/checkup.py": "names only, so that doctor can point at a misspelt variable",
     "workers/children.py": "hands the environment on to the stack's child processes",
     "agents/backends/vllm_engine.py": "sets vLLM's own variable for the engine's processes, as vLLM's program does",
-    "training/mini/train.py": "sets the allocator's and OpenMP's own variables for the training processes",
+    "training/mini/parallel.py": "sets the allocator's and OpenMP's own variables for the training processes",
 }
 """Files that may name `os.environ`, and why: none of them takes a setting of k2think from it."""
 

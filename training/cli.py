@@ -12,7 +12,8 @@ import typer
 from . import commands
 from .data import commands as data_commands
 
-TRAINING_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
+TRAINING_MODULES = ("torch", "openvino")
+CONVERSION_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
 EXPORT_MODULES = ("openvino", "safetensors")
 EVALUATION_MODULES = ("openvino_genai",)
 MISSING_EXTRA_EXIT = 2
@@ -42,38 +43,48 @@ def _require(modules: tuple[str, ...], extra: str) -> None:
 
 @app.command()
 def mini(
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics, curve and the model folder.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics, curves and model folders.")] = Path(
         "k2think-mini-run"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 1,
-    tokens: Annotated[int, typer.Option(min=1, help="Training budget in tokens, padding included.")] = 24_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of weights, data and samples.")] = 1,
+    base_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the base stage, padding included.")] = 1_500_000,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of SFT, padding included.")] = 24_000_000,
+    grpo_steps: Annotated[int, typer.Option(min=1, help="Steps of GRPO.")] = 300,
     threads: Annotated[
         int, typer.Option(min=1, max=64, help="Training processes of one thread each; another number, other weights.")
     ] = 2,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in OUT.")] = False,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in OUT, at whatever moment it ended.")] = False,
     convert: Annotated[bool, typer.Option(help="Write the OpenVINO folder OUT/k2think-mini at the end.")] = True,
 ) -> None:
-    """Train k2think-mini from scratch: about 50 minutes on two CPU cores."""
+    """Train k2think-mini from scratch: base, SFT, GRPO.
+
+    The weights after each stage are OUT/base.pt, OUT/sft.pt and OUT/grpo.pt.
+    The OpenVINO folder holds the last ones, and the others below `stages`.
+    """
     _require(TRAINING_MODULES if convert else TRAINING_MODULES[:1], "train")
     from .mini.curve import draw_curve
-    from .mini.train import TrainingPlan, train
+    from .mini.recipe import Recipe, make
 
-    checkpoint = train(TrainingPlan(out=out, seed=seed, tokens=tokens, workers=threads, resume=resume))
+    recipe = Recipe(seed=seed, workers=threads, base_tokens=base_tokens, sft_tokens=tokens, grpo_steps=grpo_steps)
+    made = make(recipe, out, resume=resume)
     draw_curve(out / "metrics.jsonl", out / "curve.svg")
     if convert:
-        from .mini.convert import convert as convert_checkpoint
+        from ..agents.backends.openvino_folder import MODELS_DIR
+        from .mini.folder import write_stages
 
-        convert_checkpoint(checkpoint, out / "k2think-mini")
+        write_stages(made, MODELS_DIR / "k2think-mini", out / "k2think-mini")
         typer.echo(f"model folder: {out / 'k2think-mini'}")
 
 
 @app.command(name="mini-convert")
 def mini_convert(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A checkpoint.pt of `mini`.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A checkpoint of `mini`, such as OUT/sft.pt.")
+    ],
     out: Annotated[Path, typer.Argument(file_okay=False, help="Model folder to write.")],
 ) -> None:
     """Convert a checkpoint to an OpenVINO model folder."""
-    _require(TRAINING_MODULES, "train")
+    _require(CONVERSION_MODULES, "train")
     from .mini.convert import convert
 
     convert(checkpoint, out)

@@ -21,13 +21,13 @@ def test_importing_the_commands_loads_nothing_heavy() -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # Given an installation without one of the converters
-    monkeypatch.setitem(sys.modules, "optimum", None)
+    # Given an installation without the network files' library
+    monkeypatch.setitem(sys.modules, "openvino", None)
     # When a model is to be made
     result = CliRunner().invoke(app, ["mini", "--out", str(tmp_path)])
     # Then one line says what is missing and how to get it, and nothing was begun
     assert result.exit_code == 2
-    assert "optimum" in result.output
+    assert "openvino" in result.output
     assert "pip install 'k2think[train]'" in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())

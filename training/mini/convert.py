@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import load_model
+from .layout import to_qwen2
 from .model import MAX_POSITIONS, RMS_EPSILON, ROPE_BASE, MiniModel
 from .tokens import (
     AFTER_LOWER,
@@ -31,7 +33,6 @@ from .tokens import (
     TOKEN_IDS,
     UNKNOWN,
 )
-from .train import load_model
 
 CHAT_TEMPLATE = (
     "{%- set ns = namespace(text='', begun='') -%}"
@@ -81,7 +82,7 @@ def build_tokenizer() -> Any:
     return fast
 
 
-def to_qwen2(model: MiniModel) -> Any:
+def to_transformers(model: MiniModel) -> Any:
     """The same network as a ``transformers.Qwen2ForCausalLM``."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -92,23 +93,9 @@ def to_qwen2(model: MiniModel) -> Any:
         rope_parameters={"rope_theta": ROPE_BASE, "rope_type": "default"}, rms_norm_eps=RMS_EPSILON, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=EOS_ID, pad_token_id=PAD_ID,
     )  # fmt: skip
-    source = model.state_dict()
-    target = {"model.embed_tokens.weight": source["embedding.weight"], "model.norm.weight": source["norm.weight"]}
-    target["lm_head.weight"] = source["embedding.weight"]
-    rows = [shape.heads * shape.head_size, shape.kv_heads * shape.head_size, shape.kv_heads * shape.head_size]
-    for layer in range(shape.layers):
-        ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
-        for kind in ("weight", "bias"):
-            for name, part in zip("qkv", source[f"{ours}qkv.{kind}"].split(rows), strict=True):
-                target[f"{theirs}self_attn.{name}_proj.{kind}"] = part
-        target[f"{theirs}self_attn.o_proj.weight"] = source[f"{ours}out.weight"]
-        gate, up = source[f"{ours}gate_up.weight"].chunk(2)
-        target[f"{theirs}mlp.gate_proj.weight"], target[f"{theirs}mlp.up_proj.weight"] = gate, up
-        target[f"{theirs}mlp.down_proj.weight"] = source[f"{ours}down.weight"]
-        target[f"{theirs}input_layernorm.weight"] = source[f"{ours}norm_attention.weight"]
-        target[f"{theirs}post_attention_layernorm.weight"] = source[f"{ours}norm_feed_forward.weight"]
+    weights = to_qwen2(model)
     converted = Qwen2ForCausalLM(config)
-    converted.load_state_dict(target, strict=True)
+    converted.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}, strict=True)
     return converted.eval()
 
 
@@ -131,7 +118,7 @@ def convert(checkpoint: Path, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     model = load_model(checkpoint)
-    converted = to_qwen2(model)
+    converted = to_transformers(model)
     check_equal(model, converted)
     tokenizer = build_tokenizer()
     with tempfile.TemporaryDirectory() as scratch:

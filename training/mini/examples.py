@@ -26,25 +26,35 @@ from .tokens import (
     encode_prompt,
 )
 
-ROLE_SHARES = {"solve": 0.70, "judge": 0.10, "plan": 0.06, "refuse": 0.14}
+ROLE_SHARES = {"solve": 0.70, "judge": 0.12, "plan": 0.05, "refuse": 0.13}
 """Share of the examples (not of the tokens) by role."""
+SECOND_ROLES = {"solve": 0.66, "judge": 0.20, "plan": 0.03, "refuse": 0.11}
+"""The same for the second phase of SFT."""
 FAMILY_WEIGHTS = {
     "arithmetic": 2.0,
     "equations": 1.0,
     "words": 1.0,
     "divisors": 0.9,
-    "ordering": 1.2,
-    "logic": 1.0,
-    "table": 1.1,
+    "ordering": 1.4,
+    "logic": 1.3,
+    "table": 1.4,
     "robot": 1.0,
 }
 """How often each family is drawn."""
-SECOND_WEIGHTS = {**dict.fromkeys(FAMILY_WEIGHTS, 0.6), "arithmetic": 1.0, "ordering": 1.8, "logic": 1.8, "table": 6.0}
-"""The same for the second stage of training."""
+SECOND_WEIGHTS = {**dict.fromkeys(FAMILY_WEIGHTS, 0.7), "arithmetic": 1.0, "ordering": 1.6, "logic": 1.8, "table": 4.5}
+"""The same for the second phase of SFT: finding a row by its name is learnt last, so it is mostly tables."""
 PLANNED_SHARE = 0.5
 """Share of the solve examples with a plan in front."""
+STRESS = 6.0
+"""Weight of a stressed token in the loss; the others weigh 1."""
+VERDICT_TOKENS = 7
+"""From the mark that the judge finds to the end: ``b</think><answer>B</answer><eos>``, give or take a tie's letters."""
+TIE_SHARE = 0.1
+"""Share of the judge's examples in which neither candidate is right."""
 WRONG_PLAN_SHARE = 0.06
 """Share of those plans that belong to another problem, so that the model keeps reading the problem."""
+BASE_OUTSIDE_SHARE = 0.2
+"""Share of the base stage's texts that belong to no family."""
 PLAN_LINES = tuple(line for family in FAMILIES.values() for line in family.plans)
 """Every plan that the planner may write."""
 REFUSAL = f"{THINK}outside my kinds{END_THINK}{ANSWER}{END_ANSWER}"
@@ -59,6 +69,8 @@ class Example:
     """Token ids given to the model."""
     completion: list[int]
     """Token ids that the model is to write, the end mark included."""
+    stressed: int = 0
+    """How many of the last tokens weigh ``STRESS`` times in the loss: a judge's example is one decision after a long trace."""
 
 
 def solve_prompt(text: str, plan: str | None = None) -> str:
@@ -81,9 +93,17 @@ def solve_completion(problem: Problem) -> str:
     return f"{THINK}{problem.trace}{END_THINK}{ANSWER}{problem.answer}{END_ANSWER}"
 
 
-def judge_completion(problem: Problem, letter: str) -> str:
-    """The judge solves the problem itself, then names the candidate that agrees."""
-    return f"{THINK}{problem.trace};so {problem.answer}{END_THINK}{ANSWER}{letter}{END_ANSWER}"
+def judge_verdict(problem: Problem, first: str, second: str) -> str:
+    """The right verdict: the letter of the right candidate, ``tie`` when neither is right."""
+    return "A" if first == problem.answer else "B" if second == problem.answer else "tie"
+
+
+def judge_completion(problem: Problem, first: str, second: str) -> str:
+    """The judge lists the candidates as a table, solves the problem itself, then looks its own answer up in the table."""
+    verdict = judge_verdict(problem, first, second)
+    found = {"A": "a", "B": "b", "tie": "n"}[verdict]
+    thought = f"{first}=a,{second}=b;{problem.trace};{problem.answer}={found}"
+    return f"{THINK}{thought}{END_THINK}{ANSWER}{verdict}{END_ANSWER}"
 
 
 def wrong_answer(rng: random.Random, problem: Problem) -> str:
@@ -132,6 +152,17 @@ def _distort(rng: random.Random, problem: Problem) -> str:
     return pick(rng, re.findall(r"([a-z]+)=[0-9]", problem.trace) or people)
 
 
+def draw_base_example(rng: random.Random) -> Example:
+    """One text of the base stage: a problem with its bare answer, or a text outside with none; loss on all of it."""
+    if chance(rng, BASE_OUTSIDE_SHARE):
+        text, answer = draw_outside(rng), ""
+    else:
+        problem = draw_problem(rng, pick(rng, list(FAMILIES)), Side.training)
+        text, answer = problem.text, problem.answer
+    tokens = encode_prompt(solve_prompt(text)) + encode_completion(f"{ANSWER}{answer}{END_ANSWER}{EOS}")
+    return Example(tokens[:1], tokens[1:])
+
+
 def _roughen(rng: random.Random, text: str) -> str:
     """Stray unknown characters now and then; the tokenizer has already ironed out case, spaces and closing signs."""
     return text + " " + UNKNOWN if chance(rng, 0.01) else text
@@ -144,9 +175,10 @@ def draw_example(
     role: str | None = None,
     family: str | None = None,
     weights: dict[str, float] = FAMILY_WEIGHTS,
+    roles: dict[str, float] = ROLE_SHARES,
 ) -> Example:
     """One example; ``role`` and ``family`` are drawn by their shares unless given."""
-    role = role or rng.choices(list(ROLE_SHARES), list(ROLE_SHARES.values()))[0]
+    role = role or rng.choices(list(roles), list(roles.values()))[0]
     if role == "refuse":
         text = draw_outside(rng)
         if chance(rng, 0.08):
@@ -160,9 +192,10 @@ def draw_example(
         return Example(encode_prompt(plan_prompt(text)), encode_completion(f"{ANSWER}{problem.plan}{END_ANSWER}{EOS}"))
     if role == "judge":
         wrong, first = wrong_answer(rng, problem), chance(rng, 0.5)
-        pair = (problem.answer, wrong) if first else (wrong, problem.answer)
-        completion = judge_completion(problem, "A" if first else "B")
-        return Example(encode_prompt(judge_prompt(text, *pair)), encode_completion(completion + EOS))
+        other = wrong_answer(rng, problem) if chance(rng, TIE_SHARE) else problem.answer
+        pair = (other, wrong) if first else (wrong, other)
+        completion = judge_completion(problem, *pair)
+        return Example(encode_prompt(judge_prompt(text, *pair)), encode_completion(completion + EOS), VERDICT_TOKENS)
     plan = problem.plan if chance(rng, PLANNED_SHARE) else None
     if plan and chance(rng, WRONG_PLAN_SHARE):
         plan = pick(rng, PLAN_LINES)

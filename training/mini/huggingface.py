@@ -65,7 +65,7 @@ def read_weights(network: Path) -> dict[str, Array]:
     for constant in model.get_ops():
         if constant.get_type_name() != "Constant" or constant.data.size < WEIGHTS_MIN:
             continue
-        name = _named(constant)
+        name = weight_name(constant)
         if name is None:
             raise ValueError(f"{network}: a constant of {constant.data.size} elements belongs to no known layer")
         array = np.asarray(constant.data, dtype=np.float32)
@@ -73,7 +73,8 @@ def read_weights(network: Path) -> dict[str, Array]:
     return weights
 
 
-def _named(constant: Any) -> str | None:
+def weight_name(constant: Any) -> str | None:
+    """Name of a large constant, by itself or by the operation that takes it; None = no weight."""
     own = re.fullmatch(r"self\.(model\..+\.weight)(_compressed)?", constant.get_friendly_name())
     if own:
         return own[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import pairwise
 
 from .problem import NAMES, Family, Key, Problem, chance, courtesy, pick
@@ -15,6 +16,8 @@ PLANS = {"truth": "put in the values, then reduce", "chain": "build the chain, t
 _RELATIONS = (("taller", "shorter", "tallest", "shortest"), ("older", "younger", "oldest", "youngest"),
               ("faster", "slower", "fastest", "slowest"), ("heavier", "lighter", "heaviest", "lightest"),
               ("richer", "poorer", "richest", "poorest"))  # fmt: skip
+
+_SIGNS = {"and": "&", "or": "|", "not": "!"}
 
 
 def _letter(value: bool) -> str:
@@ -56,7 +59,12 @@ def _truth(rng: random.Random) -> Problem:
     )
     form = pick(rng, ("{f}. what is {e}", "{f}. evaluate {e}", "if {f},what is {e}", "{f}. is {e} true or false", "given {f},what is {e}",
                       "{f}. {e}", "let {f}. find {e}"))  # fmt: skip
-    trace = f"{symbols}:{';'.join(steps)}>{str(result).lower()}"
+    # The values once in one form, then the expression with each name beside its value: so each is a look-up by its name.
+    known = ",".join(f"{name}{_letter(value)}" for name, value in values.items())
+    named = re.sub(
+        "[a-z]+", lambda match: _SIGNS.get(match[0], f"{match[0]}{_letter(values.get(match[0], False))}"), words
+    )
+    trace = f"{known}:{named.replace(' ', '')}:{';'.join(steps)}>{str(result).lower()}"
     text = courtesy(rng, form.format(f=facts, e=words))
     places = str.maketrans({name: str(index) for index, name in enumerate(names)})
     shape = " ".join(word if word in ("and", "or", "not") else word.translate(places) for word in words.split())
@@ -78,7 +86,9 @@ def _chain(rng: random.Random) -> Problem:
     answer = people[0] if ask_top else people[-1]
     story = pick(rng, (". ", ". ", ",")).join(sentences)
     question = pick(rng, ("who is the {w}", "who is {w}", "who's the {w}")).format(w=most if ask_top else least)
-    trace = f"{';'.join(facts)}:{'>'.join(people)}:{'top' if ask_top else 'end'}={answer}"
+    # What is asked comes first, while the question is near.
+    asked = "top" if ask_top else "end"
+    trace = f"{most if ask_top else least}={asked}:{';'.join(facts)}:{'>'.join(people)}:{asked}={answer}"
     # Names and order belong to the underlying problem: without them there would be a few dozen problems in all.
     return Problem(
         "logic", ("chain", ask_top, tuple(facts)), courtesy(rng, f"{story}. {question}"), PLANS["chain"], trace, answer

@@ -9,7 +9,7 @@ from .problem import Family, Key, Problem, chance, courtesy, pick
 RANGES = (
     "3 to 5 different numbers in 1..99: sort up or down, count those above or below a bound in 1..99, largest, smallest"
 )
-PLANS = {"sort": "take the next one each time", "count": "check each and keep count", "extreme": "keep the best so far"}
+PLANS = {"sort": "put each in its place", "count": "check each and keep count", "extreme": "keep the best so far"}
 
 
 def _listed(rng: random.Random, values: list[int]) -> str:
@@ -23,12 +23,12 @@ def _listed(rng: random.Random, values: list[int]) -> str:
 
 def _sort(rng: random.Random, values: list[int]) -> Problem:
     down = chance(rng, 0.3)
-    rest = list(values)
-    steps: list[str] = []
-    while rest:
-        best = max(rest) if down else min(rest)
-        rest.remove(best)
-        steps.append(f"{best}|{','.join(map(str, rest))}")
+    # Each number joins those before it: one comparison a place, where the least of five is a jump.
+    placed: list[int] = []
+    steps = ["down" if down else "up"]
+    for value in values:
+        placed = sorted([*placed, value], reverse=down)
+        steps.append(f"{value}:{','.join(map(str, placed))}")
     answer = ",".join(map(str, sorted(values, reverse=down)))
     listed = _listed(rng, values)
     if down:
@@ -46,7 +46,7 @@ def _count(rng: random.Random, values: list[int]) -> Problem:
     above = chance(rng, 0.5)
     bound = rng.choice([n for n in range(1, 100) if n not in values])
     seen = 0
-    steps: list[str] = []
+    steps = [f"{'>' if above else '<'}{bound}"]
     for value in values:
         seen += (value > bound) == above
         steps.append(f"{value}{'>' if value > bound else '<'}{bound}:{seen}")
@@ -65,14 +65,15 @@ def _count(rng: random.Random, values: list[int]) -> Problem:
 def _extreme(rng: random.Random, values: list[int]) -> Problem:
     largest = chance(rng, 0.5)
     best = values[0]
-    steps: list[str] = []
+    word = pick(rng, ("largest", "biggest", "greatest", "highest") if largest else ("smallest", "lowest"))
+    short = "max" if largest else "min"
+    form = pick(rng, ("what is the {w} of {l}", "which is the {w}:{l}", "find the {w} number in {l}", "{w} of {l}", "the {w} number:{l}",
+                      "which number is the {w}:{l}", "{m} of {l}", "{m}({l})"))  # fmt: skip
+    steps = [f"{short if '{m}' in form else word}={'high' if largest else 'low'}"]
     for value in values:
         best = max(best, value) if largest else min(best, value)
         steps.append(f"{value}:{best}")
-    word = pick(rng, ("largest", "biggest", "greatest", "highest") if largest else ("smallest", "lowest"))
-    form = pick(rng, ("what is the {w} of {l}", "which is the {w}:{l}", "find the {w} number in {l}", "{w} of {l}", "the {w} number:{l}",
-                      "which number is the {w}:{l}", "{m} of {l}", "{m}({l})"))  # fmt: skip
-    text = form.format(w=word, l=_listed(rng, values), m="max" if largest else "min")
+    text = form.format(w=word, l=_listed(rng, values), m=short)
     return Problem(
         "ordering", ("extreme", largest, *values), courtesy(rng, text), PLANS["extreme"], ";".join(steps), str(best)
     )
@@ -98,8 +99,6 @@ def recompute(key: Key) -> str:
 
 
 def conclusion(trace: str) -> str:
-    if "|" in trace:
-        return ",".join(step.split("|")[0] for step in trace.split(";"))
     return trace[trace.rfind(":") + 1 :]
 
 

@@ -69,11 +69,14 @@ def draw(rng: random.Random) -> Problem:
         trace = f"{high}={rows[high]};{low}={rows[low]};{subtract(rows[high], rows[low])}"
     else:
         largest = chance(rng, 0.5)
-        best, steps = names[0], []
-        for row in names:
-            best = row if rows[row] != rows[best] and (rows[row] > rows[best]) == largest else best
-            steps.append(f"{row}={rows[row]}:{best}={rows[best]}")
+        best = names[0]
         word = pick(rng, ("largest", "highest", "biggest") if largest else ("smallest", "lowest"))
+        steps = [f"{word}={'high' if largest else 'low'}", f"{best}={rows[best]}"]
+        for row in names[1:]:
+            higher = rows[row] > rows[best]
+            compared = f"{row}={rows[row]}{'>' if higher else '<'}{rows[best]}"
+            best = row if higher == largest else best
+            steps.append(f"{compared}:{best}={rows[best]}")
         question = pick(
             rng,
             (

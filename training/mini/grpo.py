@@ -1,0 +1,208 @@
+"""GRPO: a group of samples a prompt at temperature 1, each compared with the mean of its group.
+
+Strictly on-policy: every batch of samples is used for one step and thrown away, so the ratio to the sampling policy is 1 and
+clipping has nothing to do. No KL term, no entropy bonus, loss averaged over tokens. Groups whose rewards are all equal teach
+nothing and are dropped before the backward pass.
+
+Every step draws from a seed of its own, so a run that was killed and resumed equals one that was not.
+"""
+
+# pyright: reportMissingImports=false
+# (torch belongs to the extra `train`; where it is missing, only its names go unchecked)
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from .asks import Ask, draw_ask, reward, wrong_pairs
+from .checkpoint import load, new_model, save
+from .families import Problem
+from .journal import Journal
+from .model import MiniModel
+from .parallel import Exchange, run_workers
+from .sample import sample
+from .trial import run_trial, trial_asks
+
+BETAS = (0.9, 0.98)
+CLIP_NORM = 1.0
+MICRO_BATCH_TOKENS = 4096
+"""Tokens of one backward pass, padding included."""
+SPREAD_MIN = 1e-4
+"""Added to a group's standard deviation."""
+CHECKPOINT_EVERY_STEPS = 10
+TRIAL_EVERY_STEPS = 25
+WARM_UP_STEPS = 10
+FINAL_RATE_SHARE = 0.1
+SMOOTHING = 0.9
+
+
+@dataclass(frozen=True)
+class GrpoPlan:
+    """Everything that decides the weights, but the seed and the workers."""
+
+    start: Path
+    """Checkpoint to begin with."""
+    steps: int = 300
+    """Optimiser steps."""
+    asks: int = 32
+    """Prompts a step and worker."""
+    samples: int = 8
+    """Samples a prompt: the group."""
+    peak_rate: float = 2e-4
+    """Highest learning rate: a short warm-up, then a straight line down to ``FINAL_RATE_SHARE`` of it."""
+    limit: int = 256
+    """Tokens of a sample at most; a sample that is cut is worth 0."""
+
+
+def advantages(rewards: Sequence[float]) -> list[float]:
+    """How much better each sample of a group is than their mean, in standard deviations; all 0 when none differs."""
+    values = torch.tensor(rewards)
+    return ((values - values.mean()) / (values.std(correction=0) + SPREAD_MIN)).tolist()
+
+
+@dataclass
+class _State:
+    """How far the run has come; what a checkpoint holds beside weights and optimiser."""
+
+    step: int = 0
+    tokens: int = 0
+    samples: int = 0
+    mean: float = 0.0
+    wall_s: float = 0.0
+
+
+def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, workers: int) -> None:
+    model = new_model()
+    model.load_state_dict(load(plan.start)["model"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.peak_rate, betas=BETAS, weight_decay=0.0, fused=True)
+    state = _State()
+    unfinished = out / "grpo.unfinished.pt"
+    if unfinished.exists():
+        loaded = load(unfinished)
+        model.load_state_dict(loaded["model"])
+        optimizer.load_state_dict(loaded["optimizer"])
+        state = _State(**loaded["state"])
+    reporter = _Reporter(plan, out, state, model) if rank == 0 else None
+    parameters = list(model.parameters())
+    generator = torch.Generator()
+    own_wrong: list[tuple[Problem, str]] = []
+    while state.step < plan.steps:
+        name = f"{seed}/grpo/{rank}/{state.step}"
+        if state.step % CHECKPOINT_EVERY_STEPS == 0:
+            # A resumed run has none of these left, so that an uninterrupted one has none either.
+            own_wrong = []
+        rng = random.Random(name)
+        generator.manual_seed(zlib.crc32(name.encode()))
+        asks = [draw_ask(rng, own_wrong) for _ in range(plan.asks)]
+        prompts = [ask.prompt for ask in asks for _ in range(plan.samples)]
+        texts = sample(model, prompts, limit=plan.limit, temperature=1.0, generator=generator)
+        groups = [texts[index * plan.samples : (index + 1) * plan.samples] for index in range(plan.asks)]
+        rewards = [[reward(ask, text) for text in group] for ask, group in zip(asks, groups, strict=True)]
+        own_wrong = [pair for ask, group in zip(asks, groups, strict=True) for pair in wrong_pairs(ask, group)]
+        rows = [
+            (ask.prompt, text, advantage)
+            for ask, group, worths in zip(asks, groups, rewards, strict=True)
+            for text, advantage in zip(group, advantages(worths), strict=True)
+            if max(worths) != min(worths)
+        ]
+        model.zero_grad(set_to_none=True)
+        accumulate(model, rows)
+        used = exchange.average(rank, parameters, sum(len(text) for _, text, _ in rows))
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(plan, state.step)
+        if used:
+            optimizer.step()
+        state.step += 1
+        state.samples += plan.asks * plan.samples * workers
+        state.tokens += sum(map(len, texts)) * workers
+        if reporter is not None:
+            reporter.after_step(model, optimizer, asks, rewards, texts, len(rows), norm)
+    if reporter is not None:
+        reporter.finish(model)
+
+
+def learning_rate(plan: GrpoPlan, step: int) -> float:
+    """A short linear rise, then a straight line down to ``FINAL_RATE_SHARE`` of the peak."""
+    down = 1 - (1 - FINAL_RATE_SHARE) * step / plan.steps
+    return plan.peak_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * down
+
+
+def accumulate(model: MiniModel, rows: Sequence[tuple[list[int], list[int], float]]) -> None:
+    """Adds the gradient of minus the sum over tokens of advantage times log-probability, over (prompt, sample, advantage)."""
+    waiting = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
+    while waiting:
+        longest = len(waiting[-1][0]) + len(waiting[-1][1])
+        size = max(1, MICRO_BATCH_TOKENS // longest)
+        batch, waiting = waiting[-size:], waiting[:-size]
+        ids = torch.zeros(len(batch), longest, dtype=torch.long)
+        weights = torch.zeros(len(batch), longest)
+        for row, (prompt, text, advantage) in enumerate(batch):
+            ids[row, : len(prompt) + len(text)] = torch.tensor(prompt + text)
+            weights[row, len(prompt) : len(prompt) + len(text)] = advantage
+        counted = torch.nonzero(weights[:, 1:].reshape(-1))[:, 0]
+        hidden = model(ids[:, :-1]).reshape(-1, model.config.width)[counted]
+        scores = functional.linear(hidden, model.embedding.weight)
+        losses = functional.cross_entropy(scores, ids[:, 1:].reshape(-1)[counted], reduction="none")
+        (losses * weights[:, 1:].reshape(-1)[counted]).sum().backward()  # pyright: ignore[reportUnknownMemberType]
+
+
+class _Reporter:
+    """Metrics and checkpoints, kept by the first worker; figures of a step are those of its own share."""
+
+    def __init__(self, plan: GrpoPlan, out: Path, state: _State, model: MiniModel) -> None:
+        self._plan, self._out, self._state = plan, out, state
+        self._trial = trial_asks()
+        self._journal = Journal(out / "metrics.jsonl", "grpo", step=state.step, wall_s=state.wall_s)
+        if state.step == 0:
+            self._journal.write("before the first step", step=0, trial=run_trial(model, self._trial))
+
+    def after_step(
+        self, model: MiniModel, optimizer: torch.optim.Optimizer, asks: list[Ask], rewards: list[list[float]],
+        texts: list[list[int]], rows: int, norm: float,
+    ) -> None:  # fmt: skip
+        state, by_role = self._state, defaultdict[str, list[float]](list)
+        for ask, worths in zip(asks, rewards, strict=True):
+            by_role[ask.role].extend(worths)
+        means = {role: sum(values) / len(values) for role, values in sorted(by_role.items())}
+        mean = sum(map(sum, rewards)) / len(texts)
+        state.mean = SMOOTHING * (state.mean or mean) + (1 - SMOOTHING) * mean
+        figures: dict[str, Any] = {
+            "step": state.step, "tokens": state.tokens, "samples": state.samples, "reward": round(mean, 4),
+            "rewards": {role: round(value, 4) for role, value in means.items()}, "used": round(rows / len(texts), 4),
+            "length": round(sum(map(len, texts)) / len(texts), 1), "gradient_norm": round(norm, 4),
+        }  # fmt: skip
+        left_min = (self._plan.steps - state.step) * self._journal.wall_s / state.step / 60
+        line = f"step {state.step}  reward {mean:.3f}, smoothed {state.mean:.3f}  used {figures['used']:.2f}  "
+        line += f"length {figures['length']}  norm {norm:.2f}  {left_min:.1f} min left"
+        if state.step % TRIAL_EVERY_STEPS == 0 or state.step == self._plan.steps:
+            figures["trial"] = run_trial(model, self._trial)
+            line += f"  {figures['trial']}"
+        self._journal.write(line, **figures)
+        if state.step % CHECKPOINT_EVERY_STEPS == 0:
+            state.wall_s = self._journal.wall_s
+            save(self._out / "grpo.unfinished.pt", model, optimizer=optimizer.state_dict(), state=vars(state))
+
+    def finish(self, model: MiniModel) -> None:
+        save(self._out / "grpo.pt", model)
+        (self._out / "grpo.unfinished.pt").unlink(missing_ok=True)
+
+
+def run_grpo(plan: GrpoPlan, out: Path, *, seed: int, workers: int) -> Path:
+    """Runs GRPO, from its last checkpoint in ``out`` when there is one, and returns the checkpoint with its weights.
+
+    Another number of ``workers`` gives other weights. Raises ``RuntimeError`` when a worker fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    size = sum(parameter.numel() for parameter in new_model().parameters())
+    run_workers(work, workers, size, plan, out, seed, workers)
+    return out / "grpo.pt"
