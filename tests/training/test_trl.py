@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,20 @@ from typing import Any
 import pytest
 from harness.training import TRL, grpo_config, mini_checkpoint, need, sft_config, typed_sets, written
 from k2think.grading.score import score_sync
+from k2think.schemas.errors import ConfigurationError, UserError
 from k2think.schemas.scores import Task
-from k2think.training.config import GrpoConfig, SftConfig
+from k2think.training.cli import app
+from k2think.training.config import GrpoConfig, Model, SftConfig
 from k2think.training.config_file import load_config
+from k2think.training.conversations import IGNORED, tokenise_example
 from k2think.training.mini.curve import read_metrics
-from k2think.training.records import read_tasks, write_records
+from k2think.training.mini.tokens import encode_prompt
+from k2think.training.model_folder import load_tokenizer
+from k2think.training.records import SftExample, Turn, read_tasks, write_records
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.timeout(400)
+"""The first of them imports PyTorch, transformers and TRL, which takes long where others work beside."""
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +147,149 @@ def test_grpo_learns_from_grading_and_goes_on_where_it_was_killed(
     assert graded[32:] == graded[16:32]
     assert same(weights(again), weights(final))
     assert json.dumps(untimed(tmp_path / "b" / "metrics.jsonl")) == json.dumps(rows)
+
+
+# ---- What a run is told before it begins
+
+
+def command(*words: str | Path) -> tuple[str, BaseException | None]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.output, None if result.exit_code == 0 else result.exception
+
+
+def test_a_check_counts_and_trains_nothing(model: Path, sets: Path, tmp_path: Path) -> None:
+    content = sft_config(model, sets, tmp_path / "run")
+    content["sft"]["max_tokens"] = 100
+    said, failure = command("sft", written(content, tmp_path / "c.yaml"), "--check")
+    assert failure is None
+    kept, left_out = map(int, re.findall(r"conversations: (\d+).*left out as longer than 100 tokens: (\d+)", said)[0])
+    assert kept + left_out == 16
+    assert min(kept, left_out) > 0
+    assert "steps: 2 of 4 sequences" in said
+    grpo = grpo_config(model, sets, tmp_path / "run")
+    said, failure = command("grpo", written(grpo, tmp_path / "g.yaml"), "--check")
+    assert failure is None
+    assert "problems: 8 (procedural 8); left out as longer than 160 tokens: 0" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "expected"),
+    [
+        pytest.param(
+            "model",
+            {"name": "no-such-folder"},
+            "there is no folder no-such-folder, nor does it read OWNER/NAME",
+            id="model",
+        ),
+        pytest.param(
+            "model",
+            {"name": str(Path(__file__).parent)},
+            "is no model in Hugging Face's form: it has no config.json",
+            id="folder",
+        ),
+        pytest.param("model", {"tokenizer": "no-such-folder"}, "model.tokenizer: there is no folder", id="tokenizer"),
+        pytest.param(
+            "data", {"train": ["no-such-file.jsonl"]}, "no-such-file.jsonl cannot be read: No such file", id="data"
+        ),
+        pytest.param(
+            "sft",
+            {"max_tokens": 2},
+            "data.train holds no conversation of at most 2 tokens (16 are longer)",
+            id="lengths",
+        ),
+        pytest.param("sft", {"packing": True}, "sft.packing needs FlashAttention on a GPU", id="packing"),
+        pytest.param("run", {"device": "gpu"}, "run.device is gpu, but PyTorch finds none", id="gpu"),
+        pytest.param("model", {"liger": True}, "model.liger needs a GPU", id="liger"),
+    ],
+)
+def test_what_cannot_be_run_is_told(
+    part: str, change: dict[str, Any], expected: str, model: Path, sets: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    if torch.cuda.is_available() and part != "data":
+        pytest.skip("there is a GPU here")
+    content = sft_config(model, sets, tmp_path / "run")
+    content[part] |= change
+    _, failure = command("sft", written(content, tmp_path / "c.yaml"))
+    assert isinstance(failure, UserError), failure
+    assert expected in str(failure)
+    assert not (tmp_path / "run").exists(), "nothing is begun"
+
+
+def test_a_line_of_data_that_is_wrong_is_named(model: Path, sets: Path, tmp_path: Path) -> None:
+    lines = (sets / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+    turned = json.loads(lines[1])
+    turned["messages"].reverse()
+    (tmp_path / "examples.jsonl").write_text("\n".join([lines[0], "", json.dumps(turned)]), encoding="utf-8")
+    _, failure = command("sft", written(sft_config(model, tmp_path, tmp_path / "run"), tmp_path / "c.yaml"), "--check")
+    assert "examples.jsonl, line 3 is no SftExample: user and assistant must speak in turns" in str(failure)
+
+
+# ---- Token ids
+
+
+def test_the_tokenizer_is_the_one_that_the_model_was_trained_with(model: Path, tmp_path: Path) -> None:
+    # Given a Qwen2 model whose tokenizer is not Qwen's, and no folder with the tokenizer alone
+    shutil.copytree(model, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer"))
+    folder = Model(name=str(tmp_path / "model"))
+    tokenizer = load_tokenizer(tmp_path / "model", folder)
+    # Then its ids are those of training
+    text = "<think>12 * 3 two words</think><answer>x</answer>"
+    assert tokenizer(text, add_special_tokens=False)["input_ids"] == encode_prompt(text)
+    # When its settings ask for the class that transformers would put there
+    settings = tmp_path / "model" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
+    # Then other ids are noticed
+    with pytest.raises(ConfigurationError, match=r"transformers gives other token ids than tokenizer\.json does"):
+        load_tokenizer(tmp_path / "model", folder)
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+FORGETFUL = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + (m.content if loop.last else m.content.split('</think>')[-1])"
+    " + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Drops the reasoning of earlier turns, as Qwen3's does."""
+
+
+def characters(template: str) -> Any:
+    from tokenizers import AddedToken, Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [chr(code) for code in (10, *range(32, 127))]
+    tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<|im_start|>", "<|im_end|>")])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    fast.chat_template = template
+    return fast
+
+
+def counted(tokenizer: Any, messages: list[tuple[str, str]], *, system: str | None = None) -> list[str]:
+    """The stretches of text on which loss is taken."""
+    turns = tuple(Turn.model_validate({"role": role, "content": content}) for role, content in messages)
+    ids, labels = tokenise_example(tokenizer, SftExample(id="1", source="s", messages=turns), system=system)
+    assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
+    marks = "".join(
+        tokenizer.decode([token]) if label != IGNORED else "\0" for token, label in zip(ids, labels, strict=True)
+    )
+    return [part for part in marks.split("\0") if part]
+
+
+TWO_TURNS = [("user", "a"), ("assistant", "<think>b</think>c"), ("user", "d"), ("assistant", "<think>e</think>f")]
+
+
+def test_loss_is_taken_on_what_the_assistant_says(model: Path) -> None:
+    assert counted(characters(CHATML), TWO_TURNS, system="s") == [
+        "<think>b</think>c<|im_end|>\n",
+        "<think>e</think>f<|im_end|>\n",
+    ]
+    # A template that rewrites earlier turns leaves the last.
+    assert counted(characters(FORGETFUL), TWO_TURNS) == ["<think>e</think>f<|im_end|>\n"]
+    # One that leaves the end to the engine gets an end.
+    mini = load_tokenizer(model, Model(name=str(model)))
+    assert counted(mini, [("user", "3+4"), ("assistant", "<think>7</think>")]) == ["<think>7</think><eos>"]
