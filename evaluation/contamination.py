@@ -151,7 +151,7 @@ def to_markdown(report: ContaminationReport) -> str:
 def _lines(report: ContaminationReport) -> Iterator[str]:
     counts = {status: sum(item.status is status for item in report.items) for status in Cleanliness}
     total = len(report.items)
-    yield f"# Contamination of {report.suite}"
+    yield f"# Contamination of {_cell(report.suite)}"
     yield ""
     yield f"Training data of: {_cell(report.target) if report.target else 'the target that this is joined with'}."
     yield f"Declared: {_cell(report.declared) if report.declared else 'nothing, so no item is called clean'}."

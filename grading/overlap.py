@@ -27,14 +27,14 @@ SHORT_RUN_WORDS = 8
 LONG_RUN_WORDS = 13
 FUZZY_MIN = 0.6
 """Jaccard similarity from which on two texts are called similar."""
-FUZZY_WORDS_MIN = 8
-"""Shorter texts are compared as a whole only: a few words are soon similar."""
+FUZZY_PAIRS_MIN = 16
+"""Texts with fewer different pairs of words are never called similar: short and templated texts soon are."""
 NGRAM8_COVERAGE_MIN = 0.5
 """Share of a problem that runs of 8 words must cover to count, as in Tulu 3: eight words in a row are often mere phrasing."""
 COMMON_IN = 3
 """A run of words in this many different problems of the index or more is phrasing, not a sign."""
 INDEX_WORDS_MAX = 20_000_000
-"""Words of an index, about 2.5 GB; more are refused."""
+"""Words of an index; more are refused. benchmarks/overlap.py measures the bytes that a word takes."""
 TEXT_CHARS_MAX = 300
 _FREQUENT_MIN = 16
 _FREQUENT_SHARE = 0.05
@@ -47,6 +47,8 @@ _LATEX_LOOKS = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|text|textbf|textit|mathrm|mathbf|mathit|operatorname"
     r"|quad|qquad|[dt](?=frac|binom))(?![a-zA-Z])|\\[dt](?=frac|binom)"
 )
+_POSITION_BITS = 32
+_POSITION_MASK = (1 << _POSITION_BITS) - 1
 _Run = tuple[str, ...]
 
 
@@ -124,8 +126,10 @@ class OverlapIndex:
         self._common_in = common_in
         self._entries: list[_Entry] = []
         self._whole: dict[_Run, int] = {}
-        self._runs: dict[int, tuple[tuple[int, int], ...]] = {}
-        """Hash of 8 words → the entries with their positions; none where too many entries have them."""
+        self._runs: dict[int, int | tuple[int, ...]] = {}
+        """Hash of 8 words → the place where they stand, or the places; empty where too many entries have them."""
+        self._spellings: dict[str, str] = {}
+        """Each word once: the entries share them."""
         self.words = 0
         """Words of all different problems together."""
         for item, text in problems:
@@ -137,7 +141,7 @@ class OverlapIndex:
         return len(self._entries)
 
     def _add(self, item: str, text: str) -> None:
-        words = tuple(normal_words(text))
+        words = tuple(self._spellings.setdefault(word, word) for word in normal_words(text))
         known = self._whole.get(words)
         if known is not None:
             self._entries[known].ids.append(item)
@@ -154,12 +158,15 @@ class OverlapIndex:
             self._whole[words] = number
         runs = self._runs
         for position, key in enumerate(_run_hashes(words)):
-            places = runs.get(key)
-            if places is None:
-                runs[key] = ((number, position),)
-            elif places and all(entry != number for entry, _ in places):
+            place = number << _POSITION_BITS | position
+            known_places = runs.get(key)
+            if known_places is None:
+                runs[key] = place
+                continue
+            places = (known_places,) if isinstance(known_places, int) else known_places
+            if places and all(other >> _POSITION_BITS != number for other in places):
                 # Emptied, not removed: the next problem must not begin to count anew.
-                runs[key] = () if len(places) + 1 >= self._common_in else (*places, (number, position))
+                runs[key] = () if len(places) + 1 >= self._common_in else (*places, place)
 
     def _prefixes(self) -> dict[int, list[int]]:
         """Return pair of words → entries, of as many of each entry's rarest pairs as make sure that no similar text is missed.
@@ -170,7 +177,7 @@ class OverlapIndex:
         frequent = max(_FREQUENT_MIN, _FREQUENT_SHARE * len(self._entries))
         candidates: dict[int, list[int]] = {}
         for number, entry in enumerate(self._entries):
-            if len(entry.words) < FUZZY_WORDS_MIN:
+            if len(entry.pairs) < FUZZY_PAIRS_MIN:
                 continue
             lacking = len(entry.pairs) - math.ceil(self._fuzzy_min * len(entry.pairs))
             for pair in sorted(entry.pairs, key=lambda pair: (counts[pair], pair))[: lacking + 1]:
@@ -219,7 +226,9 @@ class OverlapIndex:
             return found
         ends: dict[tuple[int, int], int] = {}
         for here, key in enumerate(_run_hashes(words)):
-            for number, there in self._runs.get(key, ()):
+            places = self._runs.get(key, ())
+            for place in (places,) if isinstance(places, int) else places:
+                number, there = place >> _POSITION_BITS, place & _POSITION_MASK
                 diagonal = (number, here - there)
                 if here < ends.get(diagonal, 0):
                     continue
@@ -236,9 +245,9 @@ class OverlapIndex:
 
     def _similar(self, words: _Run) -> dict[int, float]:
         """Return by entry the similarity, where it is at least the least that counts."""
-        if len(words) < FUZZY_WORDS_MIN:
-            return {}
         pairs = _pairs(words)
+        if len(pairs) < FUZZY_PAIRS_MIN:
+            return {}
         numbers: set[int] = set()
         for pair in pairs & self._candidates.keys():
             numbers.update(self._candidates[pair])
