@@ -26,7 +26,7 @@ def prepare(bench: Any, verdict: Reply) -> None:
     """The model answers in words; the judge, who is shown both, says `verdict`."""
 
     def reply(request: Any) -> Reply:
-        return verdict if "Reference answer" in request.text else Reply(text="<answer>the ocean</answer>")
+        return verdict if "reference answer" in request.text else Reply(text="<answer>the ocean</answer>")
 
     bench.replies.solver = reply
 
