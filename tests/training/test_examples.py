@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from k2think.training.mini.examples import ROLE_SHARES, draw_example, wrong_answer
+from k2think.training.mini.examples import ROLE_SHARES, draw_base_example, draw_example, wrong_answer
 from k2think.training.mini.families import FAMILIES, Side, draw_problem
 from k2think.training.mini.outside import draw_outside
 from k2think.training.mini.refusals import OUTSIDE_PROMPTS
@@ -28,11 +28,27 @@ def test_the_judge_is_taught_to_name_the_right_candidate() -> None:
         example = draw_example(rng, role="judge")
         first, second = decode(example.prompt).split("<a>")[1].split("<b>")
         thought, letter = decode(example.completion).removesuffix("</answer>").split("</think><answer>")
-        right = normalise(thought.rsplit("so ", 1)[1])
-        assert first != second
-        assert (first if letter == "A" else second) == right
+        # The candidates as a table in front, the judge's own answer with what it finds there at the end
+        assert thought.startswith(f"<think>{first}=a,{second}=b;")
+        own, found = thought.rsplit(";", 1)[1].rsplit("=", 1)
+        assert {"a": "A", "b": "B", "n": "tie"}[found] == letter
+        assert {first: "A", second: "B"}.get(normalise(own), "tie") == letter
+        if letter != "tie":
+            assert decode(example.completion[-example.stressed :]) == f"={found}</think><answer>{letter}</answer>"
         letters.append(letter)
-    assert 0.4 < letters.count("A") / len(letters) < 0.6
+    assert 0.35 < letters.count("A") / len(letters) < 0.55
+    assert 0.35 < letters.count("B") / len(letters) < 0.55
+    assert letters.count("tie") > 0
+
+
+def test_the_base_stage_sees_whole_texts_and_no_reasoning() -> None:
+    rng = random.Random(3)
+    texts = [draw_base_example(rng) for _ in range(200)]
+    assert all(len(example.prompt) == 1 for example in texts)
+    written = [decode(example.completion) for example in texts]
+    assert not any("<think>" in text for text in written)
+    empty = sum(text.endswith("<answer></answer>") for text in written)
+    assert 0.1 < empty / len(written) < 0.3
 
 
 def test_wrong_answers_are_wrong() -> None:

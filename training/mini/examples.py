@@ -48,7 +48,7 @@ PLANNED_SHARE = 0.5
 STRESS = 6.0
 """Weight of a stressed token in the loss; the others weigh 1."""
 VERDICT_TOKENS = 7
-"""From the mark that the judge finds to the end: ``b</think><answer>B</answer><eos>``, give or take a tie's letters."""
+"""From the mark of the right candidate to the end: ``=b</think><answer>B</answer><eos>``; a tie's mark stands before them."""
 TIE_SHARE = 0.1
 """Share of the judge's examples in which neither candidate is right."""
 WRONG_PLAN_SHARE = 0.06
