@@ -47,6 +47,7 @@ ONLY_WITH_ALL = {
     "test_drain.py[database_silent]": "and while PostgreSQL does",
     "test_evidence_run.py": "every row of the evidence, on a stack each",
     "test_escapes_gvisor.py": "hostile programs in gVisor, where it is installed",
+    "test_gateway_target.py": "evaluation's policies behind a gateway of their own",
     "test_failures.py": "the client against servers that fail in many ways",
     "test_at_once.py[spawn]": "scores from a process that begins from nothing",
     "test_hostile_answers.py": "answers that keep symbolic mathematics busy for three seconds each",
@@ -56,6 +57,7 @@ ONLY_WITH_ALL = {
     "test_telemetry.py": "three stacks with a collector",
     "test_tenants.py::cli": "forty processes of the command line",
     "test_train.py[processes]": "base, SFT and GRPO in two real processes each",
+    "test_trl_runs.py": "training with TRL, killed and gone on with",
     "test_ui_reading.py": "axe-core over all kinds of pages",
     "test_batches_survival.py[postgresql]": "two thousand lines under SIGKILL once more, on the other database",
 }
