@@ -55,7 +55,7 @@ async def score(
 
 async def score_task(task: Task, text: str, *, judge: Judge | None = None) -> Score:
     """:func:`score` for a typed task: its source and its question are handed on."""
-    meta: dict[str, JsonValue] = {"source": task.source, "question": task.prompt, **task.meta}
+    meta: dict[str, JsonValue] = {"question": task.prompt, **task.meta, "source": task.source}
     return await score(task.domain, text, task.truth, meta, judge=judge)
 
 

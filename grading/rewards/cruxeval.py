@@ -22,20 +22,23 @@ MAX_SHOWN_CHARS = 1_000
 
 _MARKED = re.compile(r"\[ANSWER\](.*?)\[/ANSWER\]", re.DOTALL)
 _ASSERTION = re.compile(r"\s*assert\s+f\((?P<arguments>.*)\)\s*==\s*(?P<result>.*?)\s*", re.DOTALL)
+_ASKED = re.compile(r"^assert f\(\?\?\) == (.+)$", re.MULTILINE)
 _CALL = re.compile(r"\s*f\((.*)\)\s*", re.DOTALL)
 
 
 async def score_cruxeval(text: str, truth: JsonValue, meta: Meta) -> Score:
     """Score an assertion, a result or arguments. `truth` is ``{"functional": …}``, also as JSON text.
 
-    It holds the result (CRUXEval-O), or the function, with the result in `meta["reference"]` (CRUXEval-I).
+    It holds the result (CRUXEval-O), or the function; the result is then in `meta["reference"]`, or read off the last
+    assertion of `meta["question"]` (CRUXEval-I).
     """
     functional = _functional(truth)
     answer = _marked(text)
     if answer is None:
         return no_answer()
     if re.search(r"^\s*def f\(", functional, re.MULTILINE):
-        return await _score_input(answer, functional, text_option(meta, "reference"))
+        asked = _ASKED.findall(text_option(meta, "question"))
+        return await _score_input(answer, functional, text_option(meta, "reference") or (asked[-1] if asked else ""))
     return _score_output(answer, functional)
 
 
@@ -61,7 +64,9 @@ async def _score_input(answer: str, function: str, result: str) -> Score:
     from ..code import run_unit_tests
 
     if not result.strip():
-        raise GradingError("a CRUXEval-I problem needs the function's result in meta['reference']")
+        raise GradingError(
+            "a CRUXEval-I problem needs the function's result in meta['reference'], or its question in meta['question']"
+        )
     assertion = _ASSERTION.fullmatch(answer)
     call = _CALL.fullmatch(answer)
     arguments = assertion["arguments"] if assertion else call[1] if call else answer

@@ -80,6 +80,8 @@ _BY_PREFIX: tuple[tuple[str, Source], ...] = (
     ("stem__gpqa", Source(Domain.science, Check.choice)),
     ("supergpqa", Source(Domain.science, Check.choice)),
     ("gpqa", Source(Domain.science, Check.choice)),
+    ("hle_choice", Source(Domain.science, Check.choice)),
+    ("hle", Source(Domain.science, Check.free)),
     ("stem__web", Source(Domain.science, Check.free)),
     ("stem_web", Source(Domain.science, Check.free)),
     ("table__", Source(Domain.table, Check.table)),

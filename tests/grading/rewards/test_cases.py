@@ -97,3 +97,21 @@ def test_a_domain_alone_is_checked_by_what_is_known_of_the_problem(domain: Domai
     for truth, meta, check in known[domain]:
         assert check_of(domain, truth, meta) == check
         assert check_of(domain.value, truth, meta) == check
+
+
+def test_a_predicted_input_is_tried_in_the_sandbox() -> None:
+    """CRUXEval-I: any input that leads to the result is right, and nothing but literals reaches the function."""
+    truth = {"functional": "def f(text, n):\n    return sorted(text * n)"}
+    question = "assert f(??) == 17\n[PYTHON]\ndef f(text, n): ...\nassert f(??) == ['a', 'a']\n[/PYTHON]"
+    for answer, reason in (
+        ("assert f('a', 2) == ['a', 'a']", "tests_passed"),
+        ("f('aa', 1)", "tests_passed"),
+        ("['a', 'a'], 1", "tests_passed"),
+        ("assert f('b', 2) == ['a', 'a']", "tests_failed"),
+        ("assert f('b', 2) == ['b', 'b']", "tests_failed"),
+        ("assert f(__import__('os').environ, 2) == ['a', 'a']", "wrong_form"),
+        ("assert f(type('x', (), {}), 2) == ['a', 'a']", "wrong_form"),
+    ):
+        scored = score_sync("simulation__cruxeval-i", f"[ANSWER]\n{answer}\n[/ANSWER]", truth, {"question": question})
+        assert scored.reason == reason, answer
+        assert scored.correct == (reason == "tests_passed")
