@@ -33,9 +33,11 @@ _READ_BYTES = 65_536
 
 # The first that runs inside. It binds its own process, which can never loosen that again, and becomes the program: in
 # the same interpreter, since a second one would cost as much as most answers, and in a namespace that shows no trace of it.
+# -S leaves out the packages of the machine's Python, and what they run at each start; `exit` and `quit` are put back.
 _START = """\
 def _start():
-    import resource as r, sys
+    import resource as r, site, sys
+    site.setquit()
     kinds = (r.RLIMIT_CPU, r.RLIMIT_AS, r.RLIMIT_NPROC, r.RLIMIT_FSIZE, r.RLIMIT_NOFILE, r.RLIMIT_CORE)
     for kind, value in zip(kinds, map(int, sys.argv[1:7])):
         r.setrlimit(kind, (value, value))
@@ -223,7 +225,7 @@ def start_words(program: Program, limits: SandboxLimits, *, packages: Path | Non
         limits.cpu_s + CPU_SPARE_S, limits.memory_bytes, limits.threads, limits.disk_bytes, OPEN_FILES_MAX, 0,
     )  # fmt: skip
     return [
-        interpreter(), "-I", "-B", "-c", _START, *map(str, bounds), PACKAGES_FOLDER if packages else "",
+        interpreter(), "-I", "-S", "-B", "-c", _START, *map(str, bounds), PACKAGES_FOLDER if packages else "",
         f"{CODE_FOLDER}/{program.main}", *program.arguments,
     ]  # fmt: skip
 
