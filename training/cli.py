@@ -114,6 +114,9 @@ def mini_eval(
     model: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="OpenVINO model folder.")],
     per_family: Annotated[int, typer.Option(min=1, help="Fresh problems of each of the eight families.")] = 140,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine.")] = 1,
+    development: Annotated[
+        bool, typer.Option(help="Ask development problems, for choosing, not those of reported figures.")
+    ] = False,
     write: Annotated[
         bool, typer.Option(help="Also write evaluation.json and the figures of README.md in the folder.")
     ] = False,
@@ -122,8 +125,12 @@ def mini_eval(
     _require(EVALUATION_MODULES, "embedded")
     from .mini.card import update_card
     from .mini.evaluate import evaluate
+    from .mini.families import Side
 
-    text = json.dumps(evaluate(model, per_family=per_family, threads=threads), indent=2)
+    if write and development:
+        raise typer.BadParameter("a card holds figures of report problems: leave --development out")
+    side = Side.development if development else Side.report
+    text = json.dumps(evaluate(model, per_family=per_family, threads=threads, side=side), indent=2)
     typer.echo(text)
     if write:
         (model / "evaluation.json").write_text(text + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ def figures(evaluation: dict[str, Any]) -> str:
     plain, policy, greedy = evaluation["solving"], evaluation["solving_by_policy"], evaluation["solving_greedy"]
     total = plain["overall"]["single"]["total"]
     lines = [
-        f"Held-out problems: {total}. One underlying problem in {HELD_OUT_SHARE} is kept from training; each is asked once, typed the way",
+        f"Held-out problems: {total}. One underlying problem in {HELD_OUT_SHARE} is kept from training, two thirds of those for figures like these; each is asked once, typed the way",
         "people type (capitals, spaces, closing signs). Per cent right, with 95 % Wilson intervals; exact match, nothing for being close.",
         "",
         "| family | one sample, T = 1 | majority of 3, T = 1 | with own plan, T = 1, top-p 0.95, one sample | majority of 3 | greedy | refused wrongly |",
@@ -35,7 +35,8 @@ def figures(evaluation: dict[str, Any]) -> str:
                  _percent(b["majority"], interval=False), _percent(c["single"], interval=False),
                  _percent(a["refused"], interval=False)]  # fmt: skip
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    refusals, judging, plans = evaluation["refusals"], evaluation["judging"], policy["plans"]
+    refusals, plans = evaluation["refusals"], policy["plans"]
+    lines += ["", *_stages(evaluation["stages"])]
     lines += [
         "",
         f"Refusals: {len(OUTSIDE_PROMPTS)} hand-written prompts outside the families, three samples each at T = 1: no answer in",
@@ -48,11 +49,40 @@ def figures(evaluation: dict[str, Any]) -> str:
         "",
         f"Plans: {_percent(plans['usable'])} % are one of the plan lines, {_percent(plans['right'])} % the line of the right method.",
         "",
-        f"Judge, on {judging['right_shown_first']['total']} pairs of one right and one plausible wrong answer, T = 1: right when the right one is shown first",
-        f"{_percent(judging['right_shown_first'])} %, second {_percent(judging['right_shown_second'])} %; right in both orders",
-        f"{_percent(judging['right_in_both_orders'])} %, wrong in both {_percent(judging['wrong_in_both_orders'])} % (the rest flips, which counts as a tie).",
+        *_judging(evaluation),
     ]
     return "\n".join(lines)
+
+
+def _stages(stages: dict[str, Any]) -> list[str]:
+    """What each stage of training brought, on the same problems."""
+    names = {"base": "base", "sft": "SFT", "final": "SFT + GRPO"}
+    lines = [
+        "The stages of training, one sample at T = 1 of the same problems, paired differences with 95 % intervals:",
+        "",
+    ]
+    lines += ["| stage | right | against the stage before |", "|---|---|---|"]
+    for name, cell in stages.items():
+        gain = cell.get("gain")
+        shown = f"{100 * gain['share']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]" if gain else ""
+        lines.append(f"| {names[name]} | {_percent(cell['single'])} | {shown} |")
+    return lines
+
+
+def _judging(evaluation: dict[str, Any]) -> list[str]:
+    """Verdicts on pairs of one right and one wrong answer."""
+    lines = ["The judge, on pairs of one right and one wrong answer, each pair in both orders:", ""]
+    lines += [
+        "| pairs | right shown first | right shown second | right in both orders | wrong in both | no verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows = {"judging": "made up, T = 1", "judging_greedy": "made up, greedy", "judging_own": "its own samples, greedy"}
+    columns = ("right_shown_first", "right_shown_second", "right_in_both_orders", "wrong_in_both_orders", "no_verdict")
+    for key, label in rows.items():
+        part = evaluation[key]
+        cells = " | ".join(_percent(part[column]) for column in columns)
+        lines.append(f"| {part['right_shown_first']['total']} {label} | {cells} |")
+    return lines
 
 
 def ranges() -> str:

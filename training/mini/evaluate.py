@@ -1,6 +1,6 @@
 """What a model folder can do, measured through the engine that serves it.
 
-Problems come from the held-out half of the split, each underlying problem once, typed the way people type. Answers
+Problems come from the report side of the split, each underlying problem once, typed the way people type. Answers
 must equal the one canonical spelling; nothing is credited for being close.
 """
 
@@ -27,6 +27,8 @@ DRAWS_IN_VAIN = 400
 """A family counts as exhausted after so many draws without a new problem."""
 Z_95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
+STAGE_FOLDERS = ("base", "sft")
+"""Stages of training before the last, in order, as folders below ``stages``."""
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -161,35 +163,92 @@ def measure_refusals(engine: FolderEngine) -> dict[str, Any]:
     }
 
 
-def measure_judging(engine: FolderEngine, problems: list[Problem]) -> dict[str, Any]:
-    """Verdicts on pairs of which exactly one is right, each in both orders, at temperature 1."""
+def measure_judging(
+    engine: FolderEngine, problems: list[Problem], wrong: list[str], *, temperature: float
+) -> dict[str, Any]:
+    """Verdicts on pairs of the right answer and a wrong one, each pair in both orders."""
     rng = random.Random(SEED)
     texts = [as_typed(rng, problem.text) for problem in problems]
-    wrong = [wrong_answer(rng, problem) for problem in problems]
     first = [judge_prompt(text, p.answer, w) for text, p, w in zip(texts, problems, wrong, strict=True)]
     second = [judge_prompt(text, w, p.answer) for text, p, w in zip(texts, problems, wrong, strict=True)]
-    forward = [extract(reply) for reply in engine.reply(first, seeds=_seeds(len(first), 1))]
-    backward = [extract(reply) for reply in engine.reply(second, seeds=_seeds(len(second), 500_000))]
+    forward = [extract(r) for r in engine.reply(first, temperature=temperature, seeds=_seeds(len(first), 1))]
+    backward = [extract(r) for r in engine.reply(second, temperature=temperature, seeds=_seeds(len(second), 500_000))]
     both = list(zip(forward, backward, strict=True))
+    verdicts = [*forward, *backward]
     return {
+        "temperature": temperature,
         "right_shown_first": Rate(sum(a == "A" for a in forward), len(forward)).as_json(),
         "right_shown_second": Rate(sum(b == "B" for b in backward), len(backward)).as_json(),
         "right_in_both_orders": Rate(sum(pair == ("A", "B") for pair in both), len(both)).as_json(),
         "wrong_in_both_orders": Rate(sum(pair == ("B", "A") for pair in both), len(both)).as_json(),
+        "no_verdict": Rate(sum(verdict not in ("A", "B") for verdict in verdicts), len(verdicts)).as_json(),
     }
 
 
-def evaluate(folder: Path, *, per_family: int = 140, threads: int = 1) -> dict[str, Any]:
+def own_pairs(engine: FolderEngine, problems: list[Problem]) -> list[tuple[Problem, str]]:
+    """The problems of which the model's own samples hold a right and a wrong answer, with the first wrong one."""
+    rng = random.Random(SEED)
+    texts = [solve_prompt(as_typed(rng, problem.text)) for problem in problems]
+    rounds = [engine.reply(texts, seeds=_seeds(len(texts), 1_000_000 * n)) for n in range(1, SAMPLES + 1)]
+    pairs: list[tuple[Problem, str]] = []
+    for problem, replies in zip(problems, zip(*rounds, strict=True), strict=True):
+        answers = [extract(reply) for reply in replies]
+        wrong = [answer for answer in answers if answer and answer != problem.answer]
+        if problem.answer in answers and wrong:
+            pairs.append((problem, wrong[0]))
+    return pairs
+
+
+def evaluate(
+    folder: Path, *, per_family: int = 140, threads: int = 1, side: Side = Side.report, seed: int = SEED
+) -> dict[str, Any]:
     """The figures of the model card, from ``per_family`` problems of each of the eight families."""
     engine = FolderEngine(folder, threads=threads)
-    problems = fresh_problems(per_family)
+    problems = fresh_problems(per_family, side=side, seed=seed)
+    rng = random.Random(seed)
     judged = [problem for index, problem in enumerate(problems) if index % 2 == 0]
-    return {
+    made = [wrong_answer(rng, problem) for problem in judged]
+    own = own_pairs(engine, problems)
+    given, chosen = [problem for problem, _ in own], [wrong for _, wrong in own]
+    result = {
         "model": folder.name,
+        "side": side.value,
         "problems": len(problems),
         "solving": measure_solving(engine, problems, temperature=1.0, top_p=1.0, planned=False),
         "solving_by_policy": measure_solving(engine, problems, temperature=1.0, top_p=0.95, planned=True),
         "solving_greedy": measure_solving(engine, problems, temperature=0.0, top_p=1.0, planned=False),
         "refusals": measure_refusals(engine),
-        "judging": measure_judging(engine, judged),
+        "judging": measure_judging(engine, judged, made, temperature=1.0),
+        "judging_greedy": measure_judging(engine, judged, made, temperature=0.0),
+        "judging_own": measure_judging(engine, given, chosen, temperature=0.0),
     }
+    return result | {"stages": measure_stages(folder, engine, problems, threads=threads)}
+
+
+def measure_stages(folder: Path, engine: FolderEngine, problems: list[Problem], *, threads: int) -> dict[str, Any]:
+    """One sample a problem at temperature 1 from each stage of training that the folder holds, and from the folder itself.
+
+    ``gain`` is the difference to the stage before, with a 95 % interval over the problems, which are the same.
+    """
+    rng = random.Random(SEED)
+    prompts = [solve_prompt(as_typed(rng, problem.text)) for problem in problems]
+    folders = [stage for name in STAGE_FOLDERS if (stage := folder / "stages" / name).is_dir()]
+    result: dict[str, Any] = {}
+    before: list[bool] = []
+    for name, one in [*((f.name, FolderEngine(f, threads=threads)) for f in folders), ("final", engine)]:
+        answers = [extract(reply) for reply in one.reply(prompts, seeds=_seeds(len(prompts), 1_000_000))]
+        right = [answer == problem.answer for answer, problem in zip(answers, problems, strict=True)]
+        cell: dict[str, Any] = {"single": Rate(sum(right), len(right)).as_json()}
+        if before:
+            cell["gain"] = paired_gain(before, right)
+        result[name], before = cell, right
+    return result
+
+
+def paired_gain(before: list[bool], after: list[bool]) -> dict[str, float]:
+    """Mean difference of the same problems' results, with its normal 95 % interval."""
+    differences = [int(b) - int(a) for a, b in zip(before, after, strict=True)]
+    mean = sum(differences) / len(differences)
+    variance = sum((d - mean) ** 2 for d in differences) / max(1, len(differences) - 1)
+    spread = Z_95 * math.sqrt(variance / len(differences))
+    return {"share": round(mean, 4), "low": round(mean - spread, 4), "high": round(mean + spread, 4)}
