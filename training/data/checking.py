@@ -57,7 +57,7 @@ class Checks:
             return Checked(of, None, "no_sandbox")
         except GradingError:
             return Checked(of, None, "check_crashed")
-        if score.reason == "no_judge":
+        if score.reason == "unjudged":
             return Checked(of, None, "needs_judge")
         return Checked(of, score, "right" if score.correct else "wrong")
 

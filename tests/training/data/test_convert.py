@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from harness.hub import COMMIT, Hub, serving_hub
+from k2think.grading import sandbox_problem
+from k2think.grading.score import score_task
 from k2think.schemas.errors import InvalidRequest, NotFound
 from k2think.schemas.evaluation import OverlapKind
 from k2think.schemas.scores import Domain
@@ -79,6 +81,16 @@ def test_truths_of_every_form_become_tasks(samples: Path, tmp_path: Path) -> Non
     assert len(tasks) == 8
     by_id = {example.task_id for example in read_examples(tmp_path / "out/examples.jsonl")}
     assert {task.id for task in tasks} == by_id - {None}
+
+
+def test_the_answers_are_checked_by_grading(samples: Path, tmp_path: Path) -> None:
+    manifest = run(Kind.am, samples / "am", tmp_path / "out")
+    programs = {"right": 8} if not sandbox_problem() else {"right": 6, "no_sandbox": 2}
+    assert manifest.checked == {**programs, "no_truth": 4}
+    assert manifest.rejected == {}
+    rewards = [example.reward for example in read_examples(tmp_path / "out/examples.jsonl")]
+    assert rewards.count(1.0) == programs["right"]
+    assert rewards.count(None) == 12 - programs["right"]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +200,35 @@ def test_each_source_of_guru_becomes_a_task_of_its_domain(guru: Path, tmp_path: 
     assert tasks["math__merged_deduped_dapo_or1_dataset"].prompt.endswith("within \\boxed{}.")
     assert adds_up(manifest)
     assert (manifest.written, manifest.checked) == (12, {})
+
+
+ANSWERS = {
+    "codegen__leetcode2k": "```python\nclass Solution:\n    def isMirror(self, s):\n        return s == s[::-1]\n```",
+    "codegen__taco": "```python\nn = int(input())\nprint(sorted(map(int, input().split()))[n // 2])\n```",
+    "graph_logical_dataset": "<answer> ef </answer>",
+    "logic__zebra_puzzle_dataset": '<answer>{"header": ["Position", "Pet", "Drink"], '
+    '"rows": [["1", "cat", "tea"], ["2", "dog", "milk"]]}</answer>',
+    "ordering_puzzle_dataset": "<answer>['heron', 'wren', 'finch']</answer>",
+    "simulation__arcagi1": "<answer>[[0, 2]]</answer>",
+    "simulation__codeio": '\\boxed{"output": 4}',
+    "stem_web": "\\boxed{1}",
+    "table__hitab": "\\boxed{6}",
+}
+
+
+def test_every_converted_task_can_be_scored(guru: Path, tmp_path: Path) -> None:
+    async def scored() -> dict[str, tuple[bool, bool]]:
+        found: dict[str, tuple[bool, bool]] = {}
+        for task in read_tasks(tmp_path / "out/tasks.jsonl"):
+            if task.domain is Domain.code and sandbox_problem():
+                continue
+            right = ANSWERS.get(task.source, f"\\boxed{{{task.truth}}}")
+            good, bad = [await score_task(task, f"<think>So.</think>\n{text}") for text in (right, "\\boxed{-99}")]
+            found[task.source] = (good.correct, bad.correct)
+        return found
+
+    run(Kind.guru, guru / "train", tmp_path / "out")
+    assert set(asyncio.run(scored()).values()) == {(True, False)}
 
 
 def test_difficulty_is_how_often_models_fail(guru: Path, tmp_path: Path) -> None:
