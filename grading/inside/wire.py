@@ -226,6 +226,9 @@ def restore(original: Any, changed: Any, *, seen: set[int] | None = None) -> Any
         return tuple(restore(old, new, seen=seen) for old, new in zip(original, changed, strict=False)) + tuple(
             changed[len(original) :]
         )
+    if type(original).__module__ == "numpy" and hasattr(original, "shape") and original.shape == changed.shape != ():
+        original[...] = changed
+        return original
     if hasattr(original, "__dict__") and not callable(original):
         seen.add(id(original))
         held = vars(original)

@@ -6,16 +6,19 @@ import json
 import pickle
 import zlib
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from k2think.grading import sandbox_problem
+from k2think.grading import sandbox_problem, trials
 from k2think.grading.rewards.code import program_in, same_output, score_code
 from k2think.grading.rewards.code_tests import Asserted, Calls, Printed, read_tests
 from k2think.grading.rewards.private_tests import unpack_tests
+from k2think.grading.sandboxes.choice import choose
 from k2think.grading.score import score
 from k2think.grading.trials import same_value
 from k2think.schemas.errors import GradingError
+from k2think.schemas.sandbox_settings import SandboxSettings
 from k2think.schemas.scores import Score
 
 needs_sandbox = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "works")
@@ -287,6 +290,33 @@ def test_private_tests_are_text_and_nothing_that_runs(tmp_path: Any) -> None:
     for other in (packed(LCB), packed(3), "AAAA", base64.b64encode(zlib.compress(b"\x80")).decode(), "é"):
         with pytest.raises(GradingError):
             unpack_tests(other)
+
+
+@needs_sandbox
+async def test_steps_with_arrays_run_where_numpy_is_in_the_folder_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    numpy = pytest.importorskip("numpy")
+    sandbox = choose(SandboxSettings(packages_dir=Path(numpy.__file__).parents[1]))
+    monkeypatch.setattr(trials, "require_sandbox", lambda: sandbox)
+    code = """
+import numpy as np
+def wave(n):
+    return np.exp(1j * np.linspace(0, np.pi, n))
+def grow(a, k):
+    a *= k
+    return a.sum()
+"""
+    row = [{"complex": [1.0, 0.0]}, {"complex": [0.0, 1.0]}, {"complex": [-1.0, 0.0]}]
+    cases = [
+        "assert np.allclose(wave(3), target) and wave(3).dtype == complex",
+        "a = np.ones((2, 2))\nassert grow(a, 3.0) == target\nassert (a == 3.0).all()",
+        "assert wave(3)[0] == target",
+    ]
+    truth = {"required_dependencies": "import numpy as np", "test_cases": cases, "targets": [{"array": row}, 12.0, 2.0]}
+    found = await score_code(answer(code), truth, {})
+    assert (found.correct, found.reason) == (False, "tests_failed")
+    assert found.detail.startswith(
+        "2 of 3 tests passed; test 3: failed: AssertionError in `assert wave(3)[0] == target`"
+    )
 
 
 # ---- Forms, programs and outputs
