@@ -59,7 +59,7 @@ class Source:
 
 _ARC = Source(Domain.logic, Check.grid)
 
-_BY_PREFIX: tuple[tuple[str, Source], ...] = (
+PREFIXES: tuple[tuple[str, Source], ...] = (
     ("simulation__arcagi", _ARC),  # the rows of logic__arcagi*.parquet and logic__barc*.parquet say simulation
     ("simulation__barc", _ARC),
     ("logic__arcagi", _ARC),
@@ -109,14 +109,14 @@ def find_source(name: str) -> Source | None:
     if colon and detail and kind == "mini":
         return Source(Domain.procedural, Check.generator, family=detail)
     kind = _SIZE.sub("", kind)
-    return next((source for prefix, source in _BY_PREFIX if kind.startswith(prefix)), None)
+    return next((source for prefix, source in PREFIXES if kind.startswith(prefix)), None)
 
 
 def source_of(name: str) -> Source:
     """Return what is known of the data source `name`; raises ConfigurationError for one that nobody knows."""
     source = find_source(name)
     if source is None:
-        known = ", ".join(sorted({prefix for prefix, _ in _BY_PREFIX}))
+        known = ", ".join(sorted({prefix for prefix, _ in PREFIXES}))
         raise ConfigurationError(
             f"{name!r} is neither a domain ({', '.join(Domain)}) nor a data source that k2think knows. "
             f"Names of sources begin with one of: {known}, reasoning_gym:NAME, mini:FAMILY"

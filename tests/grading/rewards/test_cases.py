@@ -1,10 +1,14 @@
 """The hand-made cases of every domain but code."""
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.reward_cases import FILES, Case, read_cases
+from k2think.grading import sandbox_problem
+from k2think.grading.rewards.sources import PREFIXES
 from k2think.grading.score import check_of, score_sync
 from k2think.schemas.errors import GradingError
 from k2think.schemas.scores import Domain
@@ -99,6 +103,7 @@ def test_a_domain_alone_is_checked_by_what_is_known_of_the_problem(domain: Domai
         assert check_of(domain.value, truth, meta) == check
 
 
+@pytest.mark.skipif(sandbox_problem() is not None, reason="no sandbox on this machine")
 def test_a_predicted_input_is_tried_in_the_sandbox() -> None:
     """CRUXEval-I: any input that leads to the result is right, and nothing but literals reaches the function."""
     truth = {"functional": "def f(text, n):\n    return sorted(text * n)"}
@@ -115,3 +120,15 @@ def test_a_predicted_input_is_tried_in_the_sandbox() -> None:
         scored = score_sync("simulation__cruxeval-i", f"[ANSWER]\n{answer}\n[/ANSWER]", truth, {"question": question})
         assert scored.reason == reason, answer
         assert scored.correct == (reason == "tests_passed")
+
+
+def test_the_guide_names_every_reason_and_every_source() -> None:
+    root = Path(__file__).parents[3]
+    guide = (root / "docs" / "rewards.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`(\w+)`", guide.partition("## Reasons")[2].partition("## The judge")[0]))
+    modules = [file.read_text(encoding="utf-8") for file in (root / "grading" / "rewards").glob("*.py")]
+    given = {reason for text in modules for reason in re.findall(r"(?:right|wrong)\(\s*\"(\w+)\"", text)}
+    assert len(given) > 8
+    assert given <= explained
+    assert {case.reason for case in CASES} - {"error"} <= explained
+    assert not [prefix for prefix, _ in PREFIXES if not re.search(rf"`{re.escape(prefix.rstrip('_'))}", guide)]
