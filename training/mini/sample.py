@@ -9,6 +9,7 @@ Prompts are padded on the left. Rotary positions are relative, so a shifted prom
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def _last_scores(model: MiniModel, ids: Tensor, cache: _Cache, mask: Tensor) -> 
     x = model.embedding(ids)
     cos, sin = model.cos[start : start + time], model.sin[start : start + time]
     for block, past in zip(model.blocks, cache.layers, strict=True):
-        x = _attend(block, x, cos, sin, past, start, mask)
+        x = _attend(cast(Block, block), x, cos, sin, past, start, mask)
     cache.length += time
     return functional.linear(model.norm(x[:, -1]), model.embedding.weight)
 
