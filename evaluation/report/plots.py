@@ -19,7 +19,7 @@ TALL_ROW_PX = 62
 NAME_CHARS_MAX = 34
 AXIS_PX = 30
 PAD_PX = 8
-LEFT, WIDTH = 6.0, 88.0
+LEFT, WIDTH = 7.0, 86.0
 """Where the drawing begins, and how wide it is, in per cent."""
 SERIES = 8
 """Colours before they repeat."""

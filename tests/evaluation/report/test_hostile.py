@@ -12,7 +12,7 @@ from harness.hostile import HOSTILE
 from k2think.evaluation.records import read_run
 from k2think.evaluation.report.build import build_report
 from k2think.evaluation.report.html import to_html
-from k2think.evaluation.report.markdown import to_markdown
+from k2think.evaluation.report.markdown import escaped, to_markdown
 from k2think.evaluation.report.model import Report
 from k2think.schemas.evaluation import Item, Status
 from k2think.schemas.scores import Domain, Task
@@ -105,3 +105,8 @@ def test_markdown_renders_to_the_same_structure_whatever_the_texts_say(reports: 
     rows = [Structure(page).tags.count(("tr",)) for page in (hostile, plain)]
     assert rows[0] == pytest.approx(rows[1], abs=3), "a text has ended a row"
     assert not UNSEEN.search(to_markdown(reports[0]).replace("\n", ""))
+
+
+def test_a_text_cannot_end_its_cell_or_line() -> None:
+    assert escaped("a | b\n# c\r\n- d") == r"a \| b \# c - d"
+    assert escaped("`x` *y* [z](u) $w$ a_b") == r"\`x\` \*y\* \[z\](u) \$w\$ a\_b"
