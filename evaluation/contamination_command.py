@@ -24,7 +24,7 @@ def eval_contamination(
         list[str],
         typer.Option(
             "--against",
-            help="Training data: a file (JSON lines, JSON, Parquet, text), a folder, or a data set at the hub; repeatable.",
+            help="Training data: a file (JSON lines, JSON, Parquet, CSV, text), a folder, or a data set at the hub; repeatable.",
         ),
     ],
     out: Annotated[

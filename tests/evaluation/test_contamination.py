@@ -12,13 +12,18 @@ from harness.planted_overlaps import FORMS, PLANTED, table
 from k2think.evaluation.cli import app
 from k2think.evaluation.contamination import SearchOptions, search, to_markdown, write
 from k2think.evaluation.records import data_sha256
+from k2think.evaluation.suites.options import SuiteOptions
+from k2think.evaluation.suites.registry import suite
+from k2think.grading.overlap import normal_words
 from k2think.schemas.errors import InvalidRequest, NotFound
 from k2think.schemas.evaluation import Cleanliness, ContaminationReport, Item, OverlapKind
 from k2think.schemas.scores import Domain, Task
-from k2think.training.data.reading import file_sha256
+from k2think.training.data.reading import file_sha256, files_of, rows_of
+from k2think.training.data.texts import texts_of
 from typer.testing import CliRunner
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
+SAMPLES = Path(__file__).parent / "samples"
 DECLARED = "all of its SFT data; it was trained from nothing"
 
 
@@ -150,16 +155,42 @@ def test_the_command_takes_a_suite_and_a_run(data: Path, tmp_path: Path) -> None
     assert isinstance(missing.exception, NotFound)
 
 
+PUBLISHED = {
+    "aime_2024": "aime_2024",
+    "aime_2025": "aime_2025",
+    "hmmt_2025": "hmmt_2025",
+    "omni_math_hard": "omni_math",
+    "livecodebench_v5": "livecodebench",
+    "scicode": "scicode",
+    "gpqa_diamond": "gpqa",
+    "hle": "hle",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED, ids=str)
+def test_published_suites_are_read_as_they_are_published(name: str) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra `train`)")
+    folder = SAMPLES / PUBLISHED[name]
+    options = {"targets_file": folder / "test_data.h5"} if name == "scicode" else {}
+    read = [
+        " ".join(normal_words(text))
+        for file in files_of([folder])
+        for one in rows_of(file)
+        for _field, text in texts_of(one.row or {}, problems_only=True)
+    ]
+    # The problem of every item, without what the suite puts around it, is what is looked for.
+    for one in suite(name, SuiteOptions(path=folder, **options)):
+        asked = " ".join(normal_words(one.task.prompt))
+        assert any(text and text in asked for text in read), one.task.id
+
+
 def test_fresh_problems_of_mini_are_not_in_other_fresh_problems_of_mini(tmp_path: Path) -> None:
     # Given problems of the same templates from two draws
-    words = ["contamination", "mini", "--n", "64", "--seed", "5", "--json", "--against"]
+    words = ["contamination", "mini", "--n", "32", "--seed", "5", "--json", "--against"]
     other = tmp_path / "other.jsonl"
-    from k2think.evaluation.suites.options import SuiteOptions
-    from k2think.evaluation.suites.registry import suite
-
-    own = suite("mini", SuiteOptions(n=64, seed=5))
+    own = suite("mini", SuiteOptions(n=32, seed=5))
     others = [
-        one for one in suite("mini", SuiteOptions(n=64, seed=6)) if one.task.prompt not in {x.task.prompt for x in own}
+        one for one in suite("mini", SuiteOptions(n=32, seed=6)) if one.task.prompt not in {x.task.prompt for x in own}
     ]
     other.write_text("".join(one.model_dump_json() + "\n" for one in [*others, own[7]]))
     # Then templates are no sign, and a problem itself is

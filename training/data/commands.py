@@ -22,7 +22,7 @@ Against = Annotated[
     typer.Option(
         "--against",
         exists=True,
-        help="Evaluation set to keep out: a file (JSON lines, JSON, Parquet, text) or a folder of such; repeatable.",
+        help="Evaluation set to keep out: a file (JSON lines, JSON, Parquet, CSV, text) or a folder of such; repeatable.",
     ),
 ]
 Match = Annotated[

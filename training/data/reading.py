@@ -1,10 +1,11 @@
-"""Records of files, one after the other: JSON lines (plain or gzip), JSON, Parquet, text. Memory does not grow with the file.
+"""Records of files, one after the other: JSON lines (plain or gzip), JSON, Parquet, CSV, text. Memory does not grow with the file.
 
 A record that cannot be read is handed out with what is wrong with it, so that whoever counts can count it.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
@@ -25,7 +26,7 @@ PARQUET_ROWS = 16
 PARQUET_BUFFER_BYTES = 1 << 20
 NOT_DATA = ("manifest.json", "rejects.jsonl")
 """What stands beside data that we wrote."""
-ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet", ".txt", ".md")
+ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet", ".csv", ".txt", ".md")
 
 Row = dict[str, Any]
 
@@ -73,6 +74,8 @@ def rows_of(file: Path) -> Iterator[Read]:
             yield from _parquet_rows(file)
         elif ending == ".json":
             yield from _json_rows(file)
+        elif ending == ".csv":
+            yield from _csv_rows(file)
         elif ending in (".txt", ".md"):
             yield from _paragraphs(file)
         else:
@@ -147,6 +150,23 @@ def _json_rows(file: Path) -> Iterator[Read]:
     records = cast(list[object], value) if isinstance(value, list) else [value]
     for number, record in enumerate(records, start=1):
         yield _record(file, f"record {number}", record)
+
+
+def _csv_rows(file: Path) -> Iterator[Read]:
+    before = csv.field_size_limit(LINE_BYTES_MAX)
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
+        try:
+            for number, row in enumerate(csv.DictReader(opened), start=1):
+                # More fields than the head names stand under None.
+                whole = None not in row
+                yield Read(
+                    file, f"record {number}", cast(Row, row) if whole else None, "" if whole else "too_many_fields"
+                )
+        except csv.Error as exc:
+            raise InvalidRequest(f"{file} is no CSV: {exc}") from exc
+        finally:
+            # The limit is the whole process's.
+            csv.field_size_limit(before)
 
 
 def _paragraphs(file: Path) -> Iterator[Read]:

@@ -7,8 +7,11 @@ from typing import Any, cast
 
 from .reading import Row
 
-PROBLEM_FIELDS = ("prompt", "problem", "question", "query", "instruction", "raw_prompt", "text", "content")
-"""Fields that hold a problem in one set or another."""
+PROBLEM_FIELDS = (
+    *("prompt", "problem", "Problem", "question", "Question", "question_content", "problem_description_main"),
+    *("query", "instruction", "raw_prompt", "text", "content"),
+)
+"""Fields that hold a problem in one set or another, the evaluation sets among them."""
 TURN_FIELDS = ("messages", "conversations", "prompt")
 """Fields that hold a list of turns."""
 _ASKING = ("user", "human", "system")

@@ -38,14 +38,28 @@ def test_lines_are_read_one_by_one(tmp_path: Path) -> None:
     rows.close()  # type: ignore[attr-defined]
 
 
+def test_a_csv_record_with_too_many_fields_is_a_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text('a,b\n1,2\n1,2,3\n"long\nand broken",2\n')
+    told = [(read.place, read.row, read.reason) for read in rows_of(file)]
+    assert told[0] == ("record 1", {"a": "1", "b": "2"}, "")
+    assert told[1] == ("record 2", None, "too_many_fields")
+    assert told[2] == ("record 3", {"a": "long\nand broken", "b": "2"}, "")
+    monkeypatch.setattr(reading, "LINE_BYTES_MAX", 4)
+    with pytest.raises(InvalidRequest, match="no CSV"):
+        list(rows_of(file))
+
+
 def test_other_forms_are_read_alike(tmp_path: Path) -> None:
     rows = [{"problem": "one"}, {"problem": "two"}]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     with gzip.open(tmp_path / "b.jsonl.gz", "wt") as packed:
         packed.writelines(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "c.txt").write_text("one\nmore of it\n\n\ntwo\n")
+    (tmp_path / "d.csv").write_text('problem\n"one"\ntwo\n')
     found = {file.name: [read.row for read in rows_of(file)] for file in files_of([tmp_path])}
-    assert found == {"a.json": rows, "b.jsonl.gz": rows, "c.txt": [{"text": "one\nmore of it\n"}, {"text": "two\n"}]}
+    paragraphs = [{"text": "one\nmore of it\n"}, {"text": "two\n"}]
+    assert found == {"a.json": rows, "b.jsonl.gz": rows, "c.txt": paragraphs, "d.csv": rows}
     assert [read.place for read in rows_of(tmp_path / "c.txt")] == ["line 1", "line 5"]
 
 
@@ -63,7 +77,7 @@ def test_parquet_is_read_row_by_row(samples: Path) -> None:
         ("x.parquet", b"PAR1 and nothing more", "no whole Parquet file"),
         ("x.jsonl.gz", b"not gzip", "cannot be read"),
         ("x.json", b"{", "is no JSON"),
-        ("x.csv", b"a,b", "files must end in"),
+        ("x.xlsx", b"PK", "files must end in"),
     ],
     ids=["parquet", "gzip", "json", "ending"],
 )
