@@ -69,8 +69,11 @@ def _made(kind: SandboxKind, packages: Path | None, url: str) -> Sandbox:
     return (GVisorSandbox if kind is SandboxKind.gvisor else BubblewrapSandbox)(packages=packages)
 
 
-def choose(settings: SandboxSettings) -> BoundedSandbox:
-    """Return the sandbox to be used. Raises :class:`SandboxUnavailable` with the reasons when none works."""
+def choose(settings: SandboxSettings, *, ask: bool = True) -> BoundedSandbox:
+    """Return the sandbox to be used. Raises :class:`SandboxUnavailable` with the reasons when none works.
+
+    `ask`: whether a SandboxFusion server is asked if it is there, which takes as long as it takes. Else each run tells.
+    """
     problems: list[str] = []
     if settings.packages_dir is not None and not settings.packages_dir.is_dir():
         raise SandboxUnavailable(
@@ -78,7 +81,8 @@ def choose(settings: SandboxSettings) -> BoundedSandbox:
             f"`pip install --target {settings.packages_dir} numpy`, or leave the variable out"
         )
     for sandbox in candidates(settings):
-        if not (problem := sandbox.problem()):
+        taken_as_given = sandbox.kind is SandboxKind.fusion and not ask
+        if taken_as_given or not (problem := sandbox.problem()):
             return BoundedSandbox(sandbox, settings.concurrency or os.cpu_count() or 1)
         problems.append(problem)
     raise SandboxUnavailable(f"code was not run: {'; '.join(problems)}. {NEVER_BARE}")
@@ -89,4 +93,4 @@ def configured() -> BoundedSandbox:
     """Return the sandbox of this process, by its settings, tried once. Raises :class:`SandboxUnavailable`."""
     from ...schemas.settings import load_settings
 
-    return choose(load_settings().sandbox)
+    return choose(load_settings().sandbox, ask=False)
