@@ -11,7 +11,6 @@ import itertools
 import json
 import platform
 import random
-import resource
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -108,7 +107,6 @@ def main() -> None:
                 },
                 "keys_per_cpu_s": round(len(problems) / key_s),
                 "stream": [streamed(index, problems, count, words) for words, count in lengths],
-                "peak_rss_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
             },
             indent=2,
         )

@@ -30,6 +30,7 @@ MODELS: list[type[BaseModel]] = [
 WITHOUT_UNIT = {
     *("temperature", "top_p", "draft_acceptance", "accepted_length", "price_prompt", "price_completion"),
     *("weight", "hedge_share_max"),
+    *("value", "coverage", "ngram8_coverage_min", "similarity", "cost"),
 }
 """Floats that are pure numbers, or money."""
 
