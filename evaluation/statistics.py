@@ -210,10 +210,7 @@ class Resamples:
     def _sums(self, values: Floats) -> Floats:
         # Single precision: the rounding is far below what 2,000 resamples can tell apart, and the product twice as fast.
         clean = np.nan_to_num(values, nan=0.0).astype(np.float32)
-        columns = [
-            counts.astype(np.float32) @ clean[members]
-            for counts, members in zip(self._counts, self._subsets.members, strict=True)
-        ]
+        columns = [counts @ clean[members] for counts, members in zip(self._counts, self._subsets.members, strict=True)]
         return np.stack(columns, axis=1).astype(np.float64)
 
 
@@ -277,9 +274,9 @@ def _variance(part: Floats) -> float:
     return smoothed * (1 - smoothed)
 
 
-def _draws(generator: np.random.Generator, size: int, resamples: int) -> NDArray[np.uint8]:
+def _draws(generator: np.random.Generator, size: int, resamples: int) -> NDArray[np.float32]:
     """Return how often each of `size` problems is drawn, by resample."""
-    counts = np.empty((resamples, size), dtype=np.uint8)
+    counts = np.empty((resamples, size), dtype=np.float32)
     step = max(1, _CELLS_AT_ONCE // size)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)

@@ -13,7 +13,7 @@ from ...schemas.evaluation import Row, TargetSpec
 from ..statistics import Estimate, Floats, Resamples, bootstrap_p, difference, holm, mcnemar_p
 from .model import PairReport
 from .sheet import Sheet, label_of
-from .spending import spending_of
+from .spending import tokens_per_question
 
 MANY_PAIRS = 5
 """Pairs from which a report warns that some differences arise by chance."""
@@ -80,7 +80,7 @@ def _reports(pairs: Sequence[_Pair]) -> tuple[PairReport, ...]:
 def _report(pair: _Pair, p_holm: float) -> PairReport:
     gained, lost = int((pair.gap > 0).sum()), int((pair.gap < 0).sum())
     once = pair.ours.once and pair.theirs.once
-    ours, theirs = (spending_of(sheet).tokens_per_question for sheet in (pair.ours, pair.theirs))
+    ours, theirs = (tokens_per_question(sheet) for sheet in (pair.ours, pair.theirs))
     ratio = ours / theirs if ours and theirs else None
     return PairReport(
         ours=pair.ours.name,

@@ -35,6 +35,13 @@ def spending_of(sheet: Sheet) -> Spending:
     )
 
 
+def tokens_per_question(sheet: Sheet) -> float:
+    """Return prompt and completion tokens of all roles for each question with an outcome."""
+    paid = (*sheet.outcomes, *sheet.replaced)
+    tokens = sum(spent.usage.total for outcome in paid for spent in outcome.spent.values())
+    return tokens / max(len(paid) - len(sheet.replaced), 1)
+
+
 def unaccounted(outcome: Outcome) -> bool:
     """Return whether the outcome shows work that its ledger does not."""
 
@@ -51,7 +58,12 @@ def unaccounted(outcome: Outcome) -> bool:
 
 
 def _added(role: str, all_spent: list[Spent]) -> RoleSpent:
-    usage = sum((spent.usage for spent in all_spent), start=TokenUsage())
+    # Not by adding usages: that would make and check a model for each of a hundred thousand.
+    usage = TokenUsage(
+        prompt=sum(spent.usage.prompt for spent in all_spent),
+        completion=sum(spent.usage.completion for spent in all_spent),
+        reasoning=sum(spent.usage.reasoning for spent in all_spent),
+    )
     costs = [spent.cost for spent in all_spent if spent.calls or spent.cost is not None]
     known = [cost for cost in costs if cost is not None]
     return RoleSpent(
