@@ -15,6 +15,9 @@ from ..schemas.trace import CallTrace
 from .targets.definition import Price
 from .targets.endpoint import named_backend, own_price
 
+JUDGE = "judge"
+"""As what it stands in messages."""
+
 
 class CountedJudge:
     """See `grading.score.Judge`; counts what it costs."""
@@ -58,7 +61,7 @@ async def open_judge(name: str | None, settings: Settings) -> AsyncGenerator[Cou
     if name is None:
         yield None
         return
-    chosen = named_backend("judge", name, settings)
+    chosen = named_backend(JUDGE, name, settings)
     backend = create_backend(chosen, name=name, cerebras_api_key=settings.cerebras_api_key)
     try:
         await backend.probe()

@@ -14,12 +14,13 @@ from ..schemas.settings import load_settings
 from .budget import Budget
 from .cache import NAME as CACHE_NAME
 from .cache import Cache
-from .judge import open_judge
+from .judge import JUDGE, open_judge
 from .progress import RunProgress, duration
 from .run import Plan, Summary, run
 from .suites.options import SuiteOptions
 from .suites.registry import load_suite
 from .targets.definition import chosen_targets
+from .targets.endpoint import named_backend
 from .targets.opening import make_targets
 
 COMPLETE, INCOMPLETE, ENDED = 0, 1, 4
@@ -49,6 +50,8 @@ def run_command(options: RunOptions) -> int:
     settings = load_settings()
     definitions = chosen_targets(options.targets_file, options.targets)
     targets = make_targets(definitions, settings, options.out)
+    if options.judge is not None:
+        named_backend(JUDGE, options.judge, settings)
     items, told = load_suite(options.suite, options.suite_options)
     plan = Plan(
         folder=options.out,

@@ -47,6 +47,7 @@ ONLY_WITH_ALL = {
     "test_drain.py[database_silent]": "and while PostgreSQL does",
     "test_evidence_run.py": "every row of the evidence, on a stack each",
     "test_escapes_gvisor.py": "hostile programs in gVisor, where it is installed",
+    "test_embedded.py[alone]": "a second stack of an evaluation's own",
     "test_gateway_target.py": "evaluation's policies behind a gateway of their own",
     "test_failures.py": "the client against servers that fail in many ways",
     "test_at_once.py[spawn]": "scores from a process that begins from nothing",

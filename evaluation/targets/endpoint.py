@@ -204,7 +204,7 @@ def named_backend(name: str, backend: str, settings: Settings) -> BackendSetting
         resolved = settings.resolve(settings.generator)
         return resolved if resolved.backend == backend else BackendSettings(backend=BackendKind(backend))
     known = ", ".join([*sorted(settings.backends), *AgentKind.__members__, *BackendKind.__members__])
-    raise ConfigurationError(f"target {name!r}: unknown backend {backend!r}: choose one of {known}")
+    raise ConfigurationError(f"{name}: unknown backend {backend!r}: choose one of {known}")
 
 
 def read_key(name: str, path: Path | None) -> SecretStr | None:

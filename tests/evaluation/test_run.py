@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +204,26 @@ async def test_budgets_of_tokens_and_cost_stop_before_they_are_exceeded(
     each = bench.outcomes("one")["q0"].spent["generator"].usage.total
     summary = await bench.run(items, targets=targets, budget=Budget(**{limit: 3 * each + 1}), concurrency=1)
     assert (summary.asked, summary.left) == (3, 5)
+
+
+async def test_ctrl_c_waits_for_what_is_paid_for_and_the_second_does_not(bench: Any, items: list[Item]) -> None:
+    def interrupt_at(calls: int) -> None:
+        if len(bench.server.calls) < calls:
+            asyncio.get_running_loop().call_later(0.01, interrupt_at, calls)
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    bench.replies.by_name = {one.task.id: Reply(text="<answer>405</answer>", first_token_s=0.2) for one in items}
+    interrupt_at(2)
+    summary = await bench.run(items, concurrency=2)
+    assert summary.stopped == "it was interrupted"
+    assert (summary.asked, summary.left) == (2, 6)
+    # Given replies that nobody would wait for
+    bench.replies.by_name = {one.task.id: Reply(text="<answer>405</answer>", first_token_s=60) for one in items}
+    interrupt_at(4)
+    asyncio.get_running_loop().call_later(0.5, interrupt_at, 4)
+    assert (await bench.run(items, concurrency=2)).asked == 0
+    assert len(bench.outcomes()) == 2
 
 
 async def test_a_key_that_is_refused_stops_the_run_at_once(bench: Any, items: list[Item]) -> None:

@@ -1,4 +1,4 @@
-"""`k2think eval` as a child process: SIGKILL in the middle, bad usage, grading again."""
+"""`k2think eval run`: SIGKILL in the middle, and bad usage."""
 
 from __future__ import annotations
 
@@ -94,22 +94,6 @@ def test_after_sigkill_nothing_that_has_an_outcome_is_asked_again(cli: Cli, serv
     assert sum(line["final"]["correct"] for line in lines) == ITEMS - 2
 
 
-def test_ctrl_c_waits_for_what_is_paid_for_and_says_how_to_go_on(cli: Cli) -> None:
-    command = ("eval", "run", "items.jsonl", "-t", "sim", "-o", "run", "--concurrency", "2")
-    process = cli.start(*command)
-    deadline = time.monotonic() + COMMAND_TIMEOUT_S
-    while len(lines_of(cli.folder / "run")) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _stdout, stderr = process.communicate(timeout=COMMAND_TIMEOUT_S)
-    assert process.returncode == 4, stderr
-    assert "run the same command again" in stderr
-    assert "Traceback" not in stderr
-    assert 2 <= len(lines_of(cli.folder / "run")) < ITEMS
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
@@ -130,12 +114,6 @@ def test_bad_usage_is_told_before_anything_is_asked(
     assert isinstance(done.exception, error)
     assert said in str(done.exception)
     assert not (cli.folder / "run").exists()
-
-
-def test_a_user_error_is_a_message_and_exit_code_2(cli: Cli) -> None:
-    done = cli.run("eval", "run", "mini", "-t", "nobody", "-o", "run")
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: targets.toml has no target 'nobody'")
 
 
 def _name(text: str) -> str:

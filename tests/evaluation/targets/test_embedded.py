@@ -27,38 +27,39 @@ def needs_engine() -> None:
     pytest.importorskip("openvino_genai", reason="the embedded engine is not installed (extra `embedded`)")
 
 
-async def test_a_policy_and_the_bare_model_answer_alike_where_nothing_is_around_it(bench: Any) -> None:
-    # Given the bundled model as it is, one sample by policy, and a vote of three with a plan
-    items = list(mini(SuiteOptions(n=8)))
-    targets = {
-        "bare": definition(row="single", backend="openvino"),
-        "single": definition(row="single", policy=ALONE),
-        "vote": definition(
-            row="self_scaffold", policy={"n": 3, "plan": "shared", "selection": "vote", "early_stop": False}
-        ),
-    }
-    # When all three are asked the same
+VOTE = {"n": 3, "plan": "shared", "selection": "vote", "early_stop": False}
+
+
+@pytest.mark.parametrize("policy", [pytest.param(VOTE, id="vote"), pytest.param(ALONE, id="alone")])
+async def test_the_bare_model_and_a_policy_on_a_stack_of_the_runs_own(bench: Any, policy: dict[str, Any]) -> None:
+    # Given the bundled model as it is, and by a policy
+    items = list(mini(SuiteOptions(n=4)))
+    row = "single" if policy is ALONE else "self_scaffold"
+    targets = {"bare": definition(row="single", backend="openvino"), "policy": definition(row=row, policy=policy)}
+    # When both are asked the same
     summary = await bench.run(items, targets=targets)
-    # Then every question has an outcome, and the first two have the same text from the same seed
+    # Then every question has an outcome
     run = read_run(bench.folder / "run")
-    by_target = {name: {one.item: one for one in run.outcomes if one.target == name} for name in targets}
+    bare, by_policy = ({one.item: one for one in run.outcomes if one.target == name} for name in targets)
     assert summary.left == 0
     assert not run.faults
-    assert {name: one.final.text for name, one in by_target["bare"].items()} == {
-        name: one.final.text for name, one in by_target["single"].items()
-    }
-    for outcome in by_target["vote"].values():
-        assert len(outcome.candidates) == 3
-        assert outcome.planned
-        assert outcome.spent["planner"].calls == 1
-        assert outcome.spent["generator"].calls == 3
-        assert outcome.final.status in (Status.graded, Status.unparsed)
+    assert set(bare) == set(by_policy) == {item.task.id for item in items}
+    assert all(one.final.status in (Status.graded, Status.unparsed) for one in run.outcomes)
+    if policy is VOTE:
+        assert all(one.planned and len(one.candidates) == 3 for one in by_policy.values())
+        assert {role: part.calls for role, part in by_policy[items[0].task.id].spent.items()} == {
+            "planner": 1,
+            "generator": 3,
+        }
+    else:
+        # Nothing is around the sample, so that the same seed brings the same text
+        assert [one.final.text for one in bare.values()] == [by_policy[name].final.text for name in bare]
     # And the manifest tells the model's files, and the stack has gone
     assert run.manifest is not None
-    specs = run.manifest.targets
-    assert len({spec.revision for spec in specs}) == 1
-    assert str(specs[0].revision).startswith("sha256:")
-    assert len({spec.template_sha256 for spec in specs}) == 1
+    one, other = run.manifest.targets
+    assert one.revision == other.revision
+    assert str(one.revision).startswith("sha256:")
+    assert one.template_sha256 == other.template_sha256
     assert not (bench.folder / "run" / "stacks").exists()
 
 
