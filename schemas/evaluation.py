@@ -92,7 +92,7 @@ class Spent(Frozen):
     usage: TokenUsage = TokenUsage()
     """Tokens."""
     seconds: float = 0.0
-    """Seconds of the calls, added up."""
+    """Time of the calls in seconds, added up."""
     cost: float | None = None
     """In the currency of the price list; None = no price is known."""
 
