@@ -42,7 +42,7 @@ _BOX = re.compile(r"\\f?box(?:ed)?\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[^\n`]*\n(.*?)^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
 _PHRASE = re.compile(
     r"(?:\b(?:final\s+|correct\s+|best\s+)?(?:answer|choice|option|result)\s+(?:is|equals|would\s+be)\b|\b(?:final\s+)?answer\s*\**\s*[:=])"
-    r"[ \t]*(?:therefore\b|thus\b|then\b|simply\b|just\b)?[ \t]*:?[ \t]*\**[ \t]*\n?[ \t]*(?P<rest>[^\n]{1,400})",
+    r"[ \t]*(?:therefore\b|thus\b|then\b|simply\b|just\b)?[ \t]*:?[ \t]*\**[ \t]*\n{0,2}[ \t]*(?P<rest>[^\n]{1,400})",
     re.IGNORECASE,
 )
 _LETTER = re.compile(
@@ -50,6 +50,8 @@ _LETTER = re.compile(
 )
 _ARTICLE = re.compile(r"[AI]\s+(?!because\b|since\b|as\b|for\b|which\b|and\b|or\b|is\b|with\b|due\b|given\b)[a-z]")
 """`A nucleus decays` names no choice; `A because …` does."""
+_ANOTHER_LETTER = re.compile(r"\**\s*(?:,|/|;|&|\band\b|\bor\b)\s*\**\(?[A-H]\b")
+"""`(A) or (B)` names no one choice."""
 _LONE_LETTER = re.compile(r"\s*\**\s*(?:\(\s*([A-Za-z])\s*\)|([A-Z])\s*[.):]?)\s*\**\s*")
 _ENDING = re.compile(r"(?:=|≈|\bis|\bare|\bequals)\s*\$?\s*(?P<value>[^=≈$\n]{1,60}?)\s*\$?\s*[.!]?\s*$")
 
@@ -149,9 +151,11 @@ def _from_phrase(body: str, form: AnswerForm | None) -> Extracted | None:
     phrases = list(_PHRASE.finditer(body))
     if not phrases:
         return None
-    rest = phrases[-1]["rest"].strip()
+    rest = phrases[-1]["rest"].strip().lstrip("* ")
     letter = _LETTER.match(rest)
     wanted = form is AnswerForm.choice and letter is not None and (letter[1] or (letter[2] or letter[3]).isupper())
+    if letter is not None and _ANOTHER_LETTER.match(rest, letter.end()):
+        return None
     wanted = wanted and not _ARTICLE.match(rest)
     if letter is not None and (wanted or _is_explicit_letter(letter, rest)):
         return Extracted(next(g for g in letter.groups() if g).upper(), "choice")

@@ -57,6 +57,7 @@ _MIXED = re.compile(
 _SIMPLE_FRACTION = re.compile(
     r"[+-]?\s*(?:\(?\s*[+-]?[\d.]+\s*\)?\s*/\s*\(?[+-]?[\d.]+\s*\)?|\\frac\s*\{\s*[+-]?[\d.]+\s*\}\s*\{\s*[+-]?[\d.]+\s*\})"
 )
+_LONE_IN_BRACKETS = re.compile(r"\{\s*\(\s*([+-]?[\d.]+)\s*\)\s*\}")
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4})?|\.\d+)|(\\frac(?![a-zA-Z]))|([-+*/^!%(){}]))")
 
 
@@ -85,7 +86,15 @@ def parse_number(text: str) -> Number | None:
     value = _evaluate(text)
     if value is None:
         return None
-    return Number(value, literal=_SIMPLE_FRACTION.fullmatch(text) is not None)
+    return Number(value, literal=_is_finished(text))
+
+
+def _is_finished(text: str) -> bool:
+    """Whether a computation is only a notation: a simple fraction, or a number in brackets that combine nothing."""
+    while len(text) > 2 and text[0] + text[-1] in ("()", "{}") and not any(c in text[1:-1] for c in "(){}"):
+        text = text[1:-1].strip()
+    bare = _LONE_IN_BRACKETS.sub(r"{\1}", text)
+    return _SIMPLE_FRACTION.fullmatch(bare) is not None or _parse_literal(text) is not None
 
 
 def same_number(a: Number, b: Number) -> bool:

@@ -233,9 +233,10 @@ def _read_matrix(text: str, form: AnswerForm | None, depth: int) -> Value | None
 
 
 def _read_plus_minus(text: str, form: AnswerForm | None, depth: int) -> Value | None:
-    if text.count(r"\pm") != 1 or len(split_top(text, ",;")) > 1:
+    halves = re.split(r"\\pm(?![a-zA-Z])", text)
+    if len(halves) != 2 or len(split_top(text, ",;")) > 1:
         return None
-    head, tail = text.split(r"\pm")
+    head, tail = halves
     named = re.fullmatch(rf"({_NAME.pattern})\s*=\s*(.*)", head.strip())
     name, head = (named[1], named[2]) if named else ("", head)
     plus = f"{head}+{tail}" if head.strip() else tail

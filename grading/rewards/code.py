@@ -17,8 +17,10 @@ from ..extract import extract_answer, visible_text
 from ..sandbox import DEFAULT_LIMITS, SandboxLimits, require_sandbox
 from ..trials import TestResult, try_assertions, try_calls, try_output
 from .code_tests import Asserted, Calls, CodeTests, Printed, Trial, read_tests
-from .final import Meta, no_answer, option, right, wrong
+from .final import Meta, no_answer, option, right, text_option, wrong
 
+GURU = "codegen__"
+"""How the names of Guru's sources of programs begin."""
 NUMBER_TOLERANCE = Decimal("1e-6")
 """How far a printed number may be off, absolute or relative, where the expected one is not whole."""
 
@@ -33,14 +35,14 @@ async def score_code(text: str, truth: JsonValue, meta: Meta) -> Score:
     """Return full credit when all tests pass, else none; the share that passed is in `detail`.
 
     `meta`: `prefix` (code that the problem gives), `timeout_s` and `memory_mb` (of one run), `any_case` (yes and no
-    in any case). Raises :class:`SandboxUnavailable` when no sandbox works, GradingError when the tests cannot be read or run.
+    in any case; by default for Guru's sources, whose tests were chosen with a comparison that takes them so). Raises :class:`SandboxUnavailable` when no sandbox works, GradingError when the tests cannot be read or run.
     """
     tests, limits = read_tests(truth, meta), _limits(meta)
     code = program_in(text)
     if code is None:
         return no_answer()
     require_sandbox()
-    any_case = meta.get("any_case") is True
+    any_case = meta.get("any_case", text_option(meta, "source").startswith(GURU)) is True
     work = [asyncio.ensure_future(_try(code, trial, tests, limits, any_case=any_case)) for trial in tests.trials]
     try:
         groups = await asyncio.gather(*work)

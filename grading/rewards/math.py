@@ -7,6 +7,8 @@ nothing where the truth is a finished number: it could be the question handed ba
 
 from __future__ import annotations
 
+import re
+
 from pydantic import JsonValue
 
 from ...schemas.checks import AnswerForm
@@ -23,6 +25,11 @@ from .final import Meta, no_answer, right, text_option, text_truth, wrong
 
 MAX_TRUTHS = 20
 """Accepted spellings of one truth."""
+MAX_SIDES = 4
+"""Sides of `≈` in one answer, less one."""
+
+_APPROXIMATELY = re.compile(r"\\approx(?![a-zA-Z])|\\simeq(?![a-zA-Z])|≈|≃")
+_NAME = re.compile(r"[\s$]*\\?[A-Za-z]+[\s$]*")
 
 
 async def score_math(text: str, truth: JsonValue, meta: Meta) -> Score:
@@ -47,7 +54,18 @@ async def score_math(text: str, truth: JsonValue, meta: Meta) -> Score:
 
 
 async def compare(answer: str, truth: str, form: AnswerForm | None = None) -> Comparison:
-    """Compare an answer with a reference, by the rules of the module's text."""
+    """Compare an answer with a reference, by the rules of the module's text.
+
+    In `2\\pi \\approx 6.28` both sides must agree with it: an approximation is no second guess.
+    """
+    sides = [side for side in _APPROXIMATELY.split(answer) if side.strip() and not _NAME.fullmatch(side)]
+    if 0 < len(sides) < MAX_SIDES and _APPROXIMATELY.search(answer):
+        comparisons = [await _compare(side, truth, form) for side in sides]
+        return next((one for one in comparisons if not one.equal), comparisons[0])
+    return await _compare(answer, truth, form)
+
+
+async def _compare(answer: str, truth: str, form: AnswerForm | None) -> Comparison:
     comparison = await compare_answers(answer, truth, form=form, rounded=True)
     if comparison.equal:
         return comparison
@@ -63,7 +81,8 @@ def is_undone(answer: str, truth: str, form: AnswerForm | None = None) -> bool:
     reference = _scalar(parse_answer(truth, form=form))
     if not isinstance(reference, Number) or not reference.literal:
         return False
-    given = _scalar(parse_answer(answer, form=form))
+    sides = [side for side in _APPROXIMATELY.split(answer) if side.strip()]
+    given = _scalar(parse_answer(sides[-1] if sides else answer, form=form))
     if isinstance(given, Number):
         return not given.literal
     rounded = bool(reference.over or reference.step)  # 2π may stand for a truth of 6.28

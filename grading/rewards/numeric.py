@@ -5,13 +5,16 @@ Exact fractions throughout. An answer that only one side gives a unit or a perce
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 from ..normal import normalise
 from ..number import Number, same_number
-from ..units import Unit
-from ..values import Named, Quantity, Value, parse_answer
+from ..units import CURRENCY_SIGNS, Unit
+from ..values import Expression, Named, Quantity, Value, parse_answer
+
+_CURRENCY = re.compile(rf"^[{CURRENCY_SIGNS}]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Measure:
 def measure(text: str) -> Measure | None:
     """Return the finished number that `text` writes, or None when it writes anything else (arithmetic left undone, too)."""
     value: Value = parse_answer(text)
+    if isinstance(value, Expression):  # $94.5 million
+        value = parse_answer(_CURRENCY.sub("", normalise(text), count=1))
     while isinstance(value, Named):
         value = value.value
     unit = None

@@ -112,6 +112,8 @@ CASES = {
     "io_line_missing": Case("print('a b')", {"inputs": [""], "outputs": ["a\nb"]}, False),
     "io_case_counts": Case("print('YES')", {"inputs": [""], "outputs": ["Yes"]}, False),
     "io_any_case": Case("print('YES')", {"inputs": [""], "outputs": ["Yes"]}, True, meta={"any_case": True}),
+    "io_any_case_of_guru": Case("print('YES')", {"inputs": [""], "outputs": ["Yes"]}, True, meta={"source": "codegen__taco"}),
+    "io_guru_word_counts": Case("print('YESS')", {"inputs": [""], "outputs": ["Yes"]}, False, meta={"source": "codegen__taco"}),
     "io_lists_of_lines": Case(SUM_LINE, {"inputs": [["1 2"]], "outputs": [["3"]]}, True),
     "io_crash": Case("print(1 / 0)", {"inputs": [""], "outputs": ["1"]}, False),
     "io_syntax_error": Case("print(", {"inputs": [""], "outputs": ["1"]}, False),
