@@ -1,10 +1,12 @@
 """Answers that would rather pass than be right: none does, whichever way its tests are run."""
 
+import asyncio
 import json
 
 import pytest
 from k2think.grading import run_code, sandbox_problem
 from k2think.grading.code import run_unit_tests
+from k2think.grading.sandbox import SandboxLimits
 from k2think.grading.trials import Call, try_assertions, try_calls
 from k2think.schemas.checks import UnitTest
 
@@ -74,6 +76,7 @@ def f(x): return int(found[1]) if found else 7
     "changes_what_it_is_given": "def f(x):\n    x[:] = [type('L', (list,), {'__eq__': lambda a, b: True})()]\n    return 7",
 }
 EXPECTED = 2
+BRIEF = SandboxLimits(wall_s=5.0)
 TESTS = (
     "# the expected value is 2\nassert f([1]) == 2",
     "# the expected value is 2\nassert abs(f([1]) - 2) < 1e-6 and f([1]) in (2, 2.0)",
@@ -139,3 +142,25 @@ async def test_stdin_of_calls_holds_no_expected_value() -> None:
     results = await try_calls(looker, "f", [Call((0,), (5,)), *(Call((n,), (987654321,)) for n in range(1, 4))])
     assert not any(result.passed for result in results)
     assert "987654321" not in json.dumps([result.detail for result in results])
+
+
+ODD_PROGRAMS = (
+    "", "\0", "(" * 5_000, "\ud800 = 1", "# -*- coding: no-such -*-\nx = 1", "\ufeffdef f(x):\r\n    return 2", "def f(x):\n\treturn 2\n        x",
+    "f = 3", "import sys\nsys.modules.clear()", "import threading\nthreading.main_thread = None\ndef f(x): return f", "del __builtins__\ndef f(x): return 2",
+    "import sys\nsys.setrecursionlimit(10**8)\ndef f(x): return f(x)", "def f(x):\n    y = []\n    y.append(y)\n    return y", "import gc\ndef f(x): return [gc.get_objects()]",
+)  # fmt: skip
+
+
+async def test_any_program_gets_a_verdict() -> None:
+    work = [
+        kind
+        for code in ODD_PROGRAMS
+        for kind in (
+            try_assertions(code, ["assert f(1) == 3"], limits=BRIEF),
+            try_calls(code, "f", [Call((1,), (3,))], limits=BRIEF),
+            run_unit_tests(code, [UnitTest(expected_stdout="3")], limits=BRIEF),
+        )
+    ]
+    for came in await asyncio.gather(*work):
+        results = came if isinstance(came, list) else came.results
+        assert [result.passed for result in results] == [False], results
