@@ -11,7 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from ...schemas.errors import ConfigurationError
-from .examples import FAMILY_WEIGHTS, SECOND_ROLES, SECOND_WEIGHTS, draw_base_example, draw_example
+from .examples import (
+    FAMILY_WEIGHTS,
+    SECOND_ROLES,
+    SECOND_STRESS,
+    SECOND_WEIGHTS,
+    draw_base_example,
+    draw_example,
+)
 from .grpo import GrpoPlan, run_grpo
 from .supervised import Lesson, Phase, run_lesson
 
@@ -19,7 +26,7 @@ STAGES = ("base", "sft", "grpo")
 """In order; the weights after each are ``OUT/STAGE.pt``."""
 SFT_PHASES = (
     Phase(0.75, 2.5e-3, partial(draw_example, weights=FAMILY_WEIGHTS), early_share=0.12),
-    Phase(0.25, 1.5e-3, partial(draw_example, weights=SECOND_WEIGHTS, roles=SECOND_ROLES)),
+    Phase(0.25, 1.5e-3, partial(draw_example, weights=SECOND_WEIGHTS, roles=SECOND_ROLES, stress=SECOND_STRESS)),
 )
 BASE_PHASES = (Phase(1.0, 2.5e-3, draw_base_example),)
 
