@@ -120,7 +120,7 @@ def measure_solving(
                 prompts, temperature=temperature, top_p=top_p, seeds=_seeds(len(prompts), 1_000_000 * n)
             )
         ]
-        for n in range(1, SAMPLES + 1)
+        for n in range(1, (SAMPLES if temperature > 0 else 1) + 1)
     ]
     answers = list(zip(*rounds, strict=True))
     result: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "planned": planned, "families": {}}
