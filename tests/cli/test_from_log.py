@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-from harness.cli import Cli, Solved
+from harness.cli import Solved
 
 
 def test_what_the_stack_solved_becomes_training_data(solved: Solved, tmp_path: Path) -> None:
@@ -23,15 +22,3 @@ def test_what_the_stack_solved_becomes_training_data(solved: Solved, tmp_path: P
     assert manifest["read"] == manifest["written"] + sum(manifest["rejected"].values())
     assert manifest["rejected"]["no_evidence"] >= 1
     assert "bomb" not in "".join(file.read_text() for file in out.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [([], "--all-tenants"), (["--all-tenants"], "there are no jobs yet")],
-    ids=["nobody", "no_log"],
-)
-def test_what_cannot_be_done_is_said(cli: Cli, arguments: list[str], words: str) -> None:
-    done = cli.run("train", "from-log", "--out", "out", *arguments)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr

@@ -116,7 +116,7 @@ def longest_common_run(first: list[str], second: list[str]) -> int:
     return best
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_runs_are_those_of_the_plain_search(chance: random.Random) -> None:
     # Given texts that share pieces of every length
@@ -133,7 +133,7 @@ def test_runs_are_those_of_the_plain_search(chance: random.Random) -> None:
     assert told == (longest if longest >= 8 or whole_and_short else 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_no_similar_text_is_missed(chance: random.Random) -> None:
     problems = [[chance.choice(WORDS) for _ in range(chance.randint(12, 40))] for _ in range(6)]
@@ -152,7 +152,7 @@ def test_no_similar_text_is_missed(chance: random.Random) -> None:
     assert found == pytest.approx(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_can_be_searched_and_indexed(text: str) -> None:
     index = OverlapIndex([("p", text)])

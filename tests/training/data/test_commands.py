@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from k2think.schemas.errors import InvalidRequest
+from k2think.schemas.errors import InvalidRequest, NotFound
 from k2think.training.cli import app
 from typer.testing import CliRunner
 
@@ -41,3 +41,17 @@ def test_a_weight_that_is_none_is_refused(weight: str, tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["mix", str(tmp_path), "--weight", weight, "--out", str(tmp_path / "out")])
     assert isinstance(told.exception, InvalidRequest)
     assert "NAME=NUMBER" in str(told.exception)
+
+
+def test_whose_jobs_must_be_said_and_there_must_be_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("K2THINK_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("K2THINK_DATABASE_URL", raising=False)
+    for words in ([], ["--tenant", "a", "--all-tenants"]):
+        told = CliRunner().invoke(app, ["from-log", "--out", "out", *words])
+        assert isinstance(told.exception, InvalidRequest)
+        assert "--all-tenants" in str(told.exception)
+    told = CliRunner().invoke(app, ["from-log", "--out", "out", "--all-tenants"])
+    assert isinstance(told.exception, NotFound)
+    assert "there are no jobs yet" in str(told.exception)
+    assert not list(tmp_path.iterdir())
