@@ -107,8 +107,8 @@ def _counts(part: Part) -> Table:
     return Table(
         key="counts",
         title="What became of the questions",
-        note="A question is a problem asked once. All but the last columns are in the denominator. Left out are answers whose check "
-        "crashed and questions without an outcome; the bounds say what the macro average would be if these were all wrong or all right.",
+        note="A question is a problem asked once. What is right, wrong, without an answer, cut off, refused or failed is in the denominator. "
+        "Left out are answers whose check crashed and questions without an outcome; the bounds say what the macro average would be if these were all wrong or all right.",
         head=(
             *("Target", "Questions", "Right", "Wrong", "No answer found", "Cut off", "Refused", "Failed"),
             *("Check crashed", "Missing", "Tried again", "If left out were wrong … right"),
