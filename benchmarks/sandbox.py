@@ -75,7 +75,8 @@ async def measure(work: Work, seconds: float, at_once: int) -> dict[str, float]:
         nonlocal tests
         while time.monotonic() < ends:
             start = time.monotonic()
-            tests += await work()
+            done = await work()
+            tests += done
             took.append(time.monotonic() - start)
 
     await asyncio.gather(*(one_after_another() for _ in range(at_once)))

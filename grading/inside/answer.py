@@ -10,7 +10,6 @@ import json
 import operator
 import os
 import sys
-import traceback
 import types
 from collections.abc import Callable
 from typing import Any
@@ -166,8 +165,11 @@ class Callback:
 def describe(exc: BaseException) -> dict[str, Any]:
     """Return an exception in words; never raises, whatever the answer made of its exceptions."""
     try:
-        own = [frame for frame in traceback.extract_tb(exc.__traceback__) if frame.filename.endswith("given.py")]
-        where = f" (line {own[-1].lineno})" if own else ""
+        where, step = "", exc.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code.co_filename.endswith("given.py"):
+                where = f" (line {step.tb_lineno})"
+            step = step.tb_next
         return {"type": type(exc).__name__, "text": f"{str(exc)[:1000]}{where}", "kinds": _kinds(exc)}
     except BaseException:
         return {"type": "Exception", "text": "", "kinds": ["Exception"]}

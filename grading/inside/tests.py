@@ -11,7 +11,6 @@ import builtins
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -345,8 +344,11 @@ def _words(error: dict[str, Any]) -> str:
 
 def _where(exc: Exception, source: str) -> str:
     lines = source.splitlines()
-    places = [frame.lineno for frame in traceback.extract_tb(exc.__traceback__) if frame.filename == "test"]
-    line = places[-1] if places else None
+    line, step = None, exc.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == "test":
+            line = step.tb_lineno
+        step = step.tb_next
     shown = f" in `{lines[line - 1].strip()[:200]}`" if line is not None and 0 < line <= len(lines) else ""
     text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     return text[:300] + shown

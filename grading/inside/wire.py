@@ -7,12 +7,9 @@ stays where it is and is spoken of by a number.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import builtins
 import collections
-import datetime
-import decimal
-import fractions
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -106,25 +103,15 @@ class Wire:
         if isinstance(value, collections.deque):
             return ["deque", [self._encode(item, place) for item in value]]
         if isinstance(value, bytes | bytearray):
-            return [type(value).__mro__[-2].__name__, base64.b64encode(value).decode()]
+            return [type(value).__mro__[-2].__name__, _as_text(value)]
         if isinstance(value, complex):
             return ["complex", [value.real, value.imag]]
         if isinstance(value, range):
             return ["range", [value.start, value.stop, value.step]]
-        if isinstance(value, decimal.Decimal):
-            return ["Decimal", str(value)]
-        if isinstance(value, fractions.Fraction):
-            return ["Fraction", [self._encode(value.numerator, place), self._encode(value.denominator, place)]]
-        if isinstance(value, datetime.datetime):
-            return ["datetime", value.isoformat()]
-        if isinstance(value, datetime.date):
-            return ["date", value.isoformat()]
-        if isinstance(value, datetime.timedelta):
-            return ["timedelta", [value.days, value.seconds, value.microseconds]]
         if id(value) in _BUILTIN_NAMES:
             return ["builtin", _BUILTIN_NAMES[id(value)]]
-        if (array := _encode_array(value)) is not None:
-            return array
+        if (coded := _encode_of_modules(value)) is not None:
+            return coded
         if hasattr(value, "__dict__") and not isinstance(value, type) and self._known(type(value)):
             return place(value)
         return self._other(value)
@@ -150,23 +137,15 @@ class Wire:
             case "int":
                 return int(held, 16)
             case "bytes":
-                return base64.b64decode(held)
+                return binascii.a2b_base64(held)
             case "bytearray":
-                return bytearray(base64.b64decode(held))
+                return bytearray(binascii.a2b_base64(held))
             case "complex":
                 return complex(*held)
             case "range":
                 return range(*held)
-            case "Decimal":
-                return decimal.Decimal(held)
-            case "Fraction":
-                return fractions.Fraction(*(self._decode(item, objects) for item in held))
-            case "datetime":
-                return datetime.datetime.fromisoformat(held)
-            case "date":
-                return datetime.date.fromisoformat(held)
-            case "timedelta":
-                return datetime.timedelta(*held)
+            case "Decimal" | "Fraction" | "datetime" | "date" | "timedelta":
+                return _decode_of_modules(kind, held)
             case "builtin":
                 return _BUILTINS[held]
             case "array":
@@ -177,22 +156,64 @@ class Wire:
                 return self._fetch(coded)
 
 
+def _encode_of_modules(value: Any) -> list[Any] | None:
+    """Return values of modules that cost much to import: where one was not imported, none of its values is about."""
+    decimal, fractions, datetime = (_loaded(name) for name in ("decimal", "fractions", "datetime"))
+    if decimal is not None and isinstance(value, decimal.Decimal):
+        return ["Decimal", str(value)]
+    if fractions is not None and isinstance(value, fractions.Fraction):
+        return ["Fraction", f"{value.numerator:x}/{value.denominator:x}"]
+    if datetime is not None and isinstance(value, datetime.datetime):
+        return ["datetime", value.isoformat()]
+    if datetime is not None and isinstance(value, datetime.date):
+        return ["date", value.isoformat()]
+    if datetime is not None and isinstance(value, datetime.timedelta):
+        return ["timedelta", [value.days, value.seconds, value.microseconds]]
+    return _encode_array(value)
+
+
+def _decode_of_modules(kind: str, held: Any) -> Any:
+    if kind == "Decimal":
+        from decimal import Decimal
+
+        return Decimal(held)
+    if kind == "Fraction":
+        from fractions import Fraction
+
+        above, _, below = held.partition("/")
+        return Fraction(int(above, 16), int(below, 16))
+    import datetime
+
+    return datetime.timedelta(*held) if kind == "timedelta" else getattr(datetime, kind).fromisoformat(held)
+
+
+def _loaded(name: str) -> Any:
+    """Return a module that somebody has imported; None = nobody has, or something else stands under its name."""
+    wanted = {"decimal": "Decimal", "fractions": "Fraction", "datetime": "datetime", "numpy": "ndarray"}[name]
+    module: Any = sys.modules.get(name)
+    return module if isinstance(getattr(module, wanted, None), type) else None
+
+
+def _as_text(raw: bytes | bytearray) -> str:
+    return binascii.b2a_base64(raw, newline=False).decode()
+
+
 def _encode_array(value: Any) -> list[Any] | None:
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is None or not hasattr(numpy, "ndarray"):
+    numpy = _loaded("numpy")
+    if numpy is None:
         return None
     if isinstance(value, numpy.generic):
         value = numpy.asarray(value)
     if not isinstance(value, numpy.ndarray) or value.dtype.hasobject:
         return None
     whole = numpy.ascontiguousarray(value)
-    return ["array", whole.dtype.str, list(value.shape), base64.b64encode(whole.tobytes()).decode()]
+    return ["array", whole.dtype.str, list(value.shape), _as_text(whole.tobytes())]
 
 
 def _decode_array(kind: str, shape: list[int], content: str) -> Any:
     import numpy  # pyright: ignore[reportMissingImports]
 
-    array: Any = numpy.frombuffer(base64.b64decode(content), dtype=numpy.dtype(kind)).reshape(shape).copy()
+    array: Any = numpy.frombuffer(binascii.a2b_base64(content), dtype=numpy.dtype(kind)).reshape(shape).copy()
     return array[()] if not shape else array
 
 
