@@ -180,6 +180,8 @@ class GrpoMethod(Frozen):
     """Longest prompt in tokens; longer problems are left out, and counted."""
     max_completion_tokens: int = Field(gt=0)
     """Answers are cut here."""
+    opens_thinking: bool = False
+    """Whether the model's chat template ends a prompt with `<think>`, so that answers begin inside it."""
     temperature: float = Field(default=1.0, gt=0)
     """Of sampling."""
     top_p: float = Field(default=1.0, gt=0, le=1)

@@ -13,6 +13,9 @@ from .records import SftExample, Turn
 IGNORED = -100
 """Label of a token on which no loss is taken."""
 
+THINK = "<think>"
+"""Begins a reply's reasoning."""
+
 Message = dict[str, str]
 """A turn as chat templates take it: role and content."""
 
@@ -91,6 +94,13 @@ def as_messages(turns: Iterable[Turn], *, system: str | None) -> list[Message]:
 def prompt_of(task: Task, *, system: str | None) -> list[Message]:
     """Return a problem as a conversation that waits for its answer."""
     return as_messages([Turn(role="user", content=task.prompt)], system=system)
+
+
+def opens_thinking(tokenizer: Any) -> bool:
+    """Tell whether the chat template itself begins the reasoning of a reply."""
+    messages = [{"role": "user", "content": "?"}]
+    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return text.rstrip().endswith(THINK)
 
 
 def prompt_tokens(tokenizer: Any, prompt: list[Message]) -> int:

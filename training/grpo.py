@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..grading.sandbox import require_sandbox
 from ..schemas.errors import ConfigurationError, GradingError
 from ..schemas.scores import Domain, Task
 from .config import GrpoConfig
-from .conversations import Message, prompt_of, prompt_tokens
+from .conversations import THINK, Message, opens_thinking, prompt_of, prompt_tokens
 from .model_folder import find_model, load_model, load_tokenizer
 from .plot import GRPO_PANELS
 from .records import read_tasks
@@ -47,8 +48,6 @@ class GrpoInputs:
     def described(self, config: GrpoConfig) -> str:
         """Return what a run would do, in lines."""
         method, count = config.grpo, len(self.train.tasks)
-        rounds = count // method.prompts * (config.run.epochs or 1)
-        steps = config.run.steps or int(rounds * method.updates_per_round)
         domains = Counter(task.domain.value for task in self.train.tasks)
         return "\n".join(
             [
@@ -56,7 +55,7 @@ class GrpoInputs:
                 f"problems: {count} ({', '.join(f'{name} {number}' for name, number in domains.most_common())}); "
                 f"left out as longer than {method.max_prompt_tokens} tokens: {self.train.too_long}",
                 f"held out: {len(self.evaluation.tasks)}; left out: {self.evaluation.too_long}",
-                f"steps: {'about ' if config.run.steps is None else ''}{steps} of {method.update_prompts} problems x "
+                f"steps: {steps_of(config, count)} of {method.update_prompts} problems x "
                 f"{method.rollouts} answers; new answers every {method.updates_per_round}",
                 f"out: {config.run.out}",
             ]
@@ -69,6 +68,11 @@ def look_at(config: GrpoConfig) -> GrpoInputs:
     _check_grading([*tasks, *held_out])
     model = find_model(config.model)
     tokenizer = load_tokenizer(model, config.model)
+    if opens_thinking(tokenizer) != config.grpo.opens_thinking:
+        raise ConfigurationError(
+            f"grpo.opens_thinking must be {str(not config.grpo.opens_thinking).lower()}: the chat template of {model} "
+            f"{'does not end' if config.grpo.opens_thinking else 'ends'} a prompt with {THINK}, and grading must know"
+        )
     sets = [_fitting(tokenizer, some, config) for some in (tasks, held_out)]
     if len(sets[0].tasks) < config.grpo.prompts:
         raise ConfigurationError(
@@ -115,15 +119,21 @@ def train_grpo(config: GrpoConfig, *, resume: bool = False) -> Path:
     trl = library("trl")
     first = len(inputs.train.tasks)
     rewards = Rewards(
-        [*inputs.train.tasks, *inputs.evaluation.tasks], held_out_from=first, at_once=config.grpo.graded_at_once
+        [*inputs.train.tasks, *inputs.evaluation.tasks],
+        held_out_from=first,
+        at_once=config.grpo.graded_at_once,
+        opening=THINK if config.grpo.opens_thinking else "",
     )
     with quiet():
-        journal = Journal(folder, GRPO_PANELS, rewards.figures)
+        rounds_per_pass = first // config.grpo.prompts
+        journal = Journal(
+            folder, GRPO_PANELS, rewards.figures, steps_per_pass=rounds_per_pass * config.grpo.updates_per_round
+        )
         trainer = trl.GRPOTrainer(
             model=load_model(inputs.model, config.model, gpu=gpu),
             reward_funcs=rewards,
-            args=trl.GRPOConfig(**_arguments(config, gpu=gpu)),
-            train_dataset=_dataset(inputs.train, 0),
+            args=trl.GRPOConfig(**_arguments(config, steps=steps_of(config, first), gpu=gpu)),
+            train_dataset=_dataset(inputs.train, 0).select(order_of(config, first)),
             eval_dataset=_dataset(inputs.evaluation, first) if inputs.evaluation.tasks else None,
             processing_class=inputs.tokenizer,
             callbacks=[journal],
@@ -132,11 +142,34 @@ def train_grpo(config: GrpoConfig, *, resume: bool = False) -> Path:
         return train(trainer, folder, journal, checkpoint=checkpoint, source=inputs.model, tokenizer=inputs.tokenizer)
 
 
-def _arguments(config: GrpoConfig, *, gpu: bool) -> dict[str, Any]:
+def steps_of(config: GrpoConfig, tasks: int) -> int:
+    """Return the optimiser steps of a run; problems that fill no round are left to the next pass."""
+    method = config.grpo
+    return config.run.steps or int(tasks // method.prompts * (config.run.epochs or 1)) * method.updates_per_round
+
+
+def order_of(config: GrpoConfig, tasks: int) -> list[int]:
+    """Return which problem is asked when, over the whole run.
+
+    The trainer's own sampler forgets how many passes it has made, so that a resumed run would repeat the first one's order.
+    """
+    rounds = -(-steps_of(config, tasks) // config.grpo.updates_per_round)
+    wanted, per_pass = rounds * config.grpo.prompts, tasks // config.grpo.prompts * config.grpo.prompts
+    order: list[int] = []
+    while len(order) < wanted:
+        places = list(range(tasks))
+        if config.data.shuffle:
+            random.Random(f"{config.run.seed}/{len(order)}").shuffle(places)
+        order += places[:per_pass]
+    return order[:wanted]
+
+
+def _arguments(config: GrpoConfig, *, steps: int, gpu: bool) -> dict[str, Any]:
     method = config.grpo
     answers = method.update_prompts * method.rollouts
     return {
         **common_arguments(config, micro_batch=method.micro_batch, accumulation=answers // method.micro_batch, gpu=gpu),
+        "max_steps": steps,
         "per_device_eval_batch_size": method.micro_batch,
         "num_generations": method.rollouts,
         "num_generations_eval": 1,
@@ -152,7 +185,7 @@ def _arguments(config: GrpoConfig, *, gpu: bool) -> dict[str, Any]:
         "loss_type": LOSSES[method.loss],
         "scale_rewards": "group" if method.scale_by_deviation else "none",
         "mask_truncated_completions": method.mask_truncated,
-        "shuffle_dataset": config.data.shuffle,
+        "shuffle_dataset": False,
         "use_vllm": False,
     }
 

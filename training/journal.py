@@ -48,13 +48,21 @@ class Journal(TrainerCallback):
     """Writes metrics, plot and progress of one run."""
 
     def __init__(
-        self, folder: RunFolder, panels: Sequence[Panel], more: More | None = None, *, tokens_before: float = 0.0
+        self,
+        folder: RunFolder,
+        panels: Sequence[Panel],
+        more: More | None = None,
+        *,
+        tokens_before: float = 0.0,
+        steps_per_pass: int | None = None,
     ) -> None:
-        """`tokens_before`: what was read before this process, where the trainer counts from zero after a resumption."""
+        """`tokens_before`: what was read before this process, where the trainer counts from zero after a resumption;
+        `steps_per_pass`: steps that make an epoch, where the trainer does not know."""
         self._folder = folder
         self._panels = panels
         self._more = more
         self._tokens_before = tokens_before
+        self._steps_per_pass = steps_per_pass
         self._start = 0.0
         self._first_step = 0
 
@@ -72,6 +80,8 @@ class Journal(TrainerCallback):
         }
         if "tokens" in figures:
             figures["tokens"] = int(figures["tokens"] + self._tokens_before)
+        if "epoch" in figures and self._steps_per_pass:
+            figures["epoch"] = _rounded(state.global_step / self._steps_per_pass)
         if self._more is not None:
             figures |= self._more(held_out)
             if held_out:

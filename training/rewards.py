@@ -19,11 +19,13 @@ class Rewards:
     __name__ = "k2think"
     """By which the trainer calls its figures."""
 
-    def __init__(self, tasks: Sequence[Task], *, held_out_from: int, at_once: int) -> None:
-        """`tasks`: those to train on, and from index `held_out_from` those held out; `at_once`: answers graded together."""
+    def __init__(self, tasks: Sequence[Task], *, held_out_from: int, at_once: int, opening: str = "") -> None:
+        """`tasks`: those to train on, and from index `held_out_from` those held out; `at_once`: answers graded together;
+        `opening`: how the prompt begins every answer, which its text then lacks."""
         self._tasks = tasks
         self._held_out_from = held_out_from
         self._at_once = at_once
+        self._opening = opening
         self._tallies = {False: _Tally(), True: _Tally()}
 
     def __call__(self, *, completions: Sequence[Any], index: Sequence[int], **kwargs: Any) -> list[float | None]:
@@ -31,7 +33,7 @@ class Rewards:
 
         `index`: place of each answer's task. Raises GradingError when not one of them could be checked.
         """
-        texts = [_text(completion) for completion in completions]
+        texts = [self._opening + _text(completion) for completion in completions]
         tasks = [self._tasks[place] for place in index]
         outcomes = run(self._grade(tasks, texts))
         for place, task, outcome in zip(index, tasks, outcomes, strict=True):

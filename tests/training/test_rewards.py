@@ -25,6 +25,13 @@ def test_each_answer_is_graded_by_its_own_task() -> None:
     assert rewards.figures(True)["correct_share"] == 0.5
 
 
+def test_an_answer_that_the_prompt_began_is_read_from_there() -> None:
+    # Given an output that was cut off while it thought, after a prompt that ends with <think>
+    cut = "3+4 is <answer>7</answer>, or is it"
+    assert Rewards([task("a")], held_out_from=1, at_once=1)(completions=[cut], index=[0]) == [1.0]
+    assert Rewards([task("a")], held_out_from=1, at_once=1, opening="<think>")(completions=[cut], index=[0]) == [0.0]
+
+
 def test_a_check_that_fails_is_no_zero() -> None:
     rewards = Rewards([task("a"), task("b", None)], held_out_from=2, at_once=1)
     assert rewards(completions=[RIGHT, RIGHT, WRONG], index=[0, 1, 0]) == [1.0, None, 0.0]

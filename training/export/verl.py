@@ -19,7 +19,7 @@ from typing import Any
 from ...schemas.errors import ConfigurationError
 from ...schemas.scores import Task
 from ..config import GrpoConfig
-from ..conversations import prompt_of
+from ..conversations import THINK, prompt_of
 from ..records import read_tasks
 from . import model_name
 
@@ -65,7 +65,8 @@ def export(config: GrpoConfig, out: Path) -> str:
         )
     out.mkdir(parents=True, exist_ok=True)
     for name, tasks in ((TRAIN, train), (VALIDATION, held_out)):
-        _write_parquet(out / name, tasks, split=name.removesuffix(".parquet"), system=config.data.system)
+        split = name.removesuffix(".parquet")
+        _write_parquet(out / name, [row_of(task, index, split, config) for index, task in enumerate(tasks)])
     (out / REWARD).write_text(ENTRY_POINT, encoding="utf-8")
     script = out / COMMAND
     script.write_text(
@@ -190,11 +191,11 @@ def _word(value: Any) -> str:
     return shlex.quote(str(value))
 
 
-def row_of(task: Task, index: int, *, split: str, system: str | None) -> dict[str, Any]:
+def row_of(task: Task, index: int, split: str, config: GrpoConfig) -> dict[str, Any]:
     """Return a problem as verl's data sets hold one. Truth and details are JSON, since a column has one type."""
     return {
         "data_source": task.source,
-        "prompt": prompt_of(task, system=system),
+        "prompt": prompt_of(task, system=config.data.system),
         "ability": task.domain.value,
         "reward_model": {"style": "rule", "ground_truth": json.dumps(task.truth, ensure_ascii=False)},
         "extra_info": {
@@ -203,16 +204,16 @@ def row_of(task: Task, index: int, *, split: str, system: str | None) -> dict[st
             "id": task.id,
             "domain": task.domain.value,
             "question": task.prompt,
+            "opening": THINK if config.grpo.opens_thinking else "",
             "meta": json.dumps(task.meta, ensure_ascii=False),
         },
     }
 
 
-def _write_parquet(path: Path, tasks: list[Task], *, split: str, system: str | None) -> None:
+def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow
     from pyarrow import parquet
 
     table: Any = pyarrow
-    rows = [row_of(task, index, split=split, system=system) for index, task in enumerate(tasks)]
     writer: Any = parquet
     writer.write_table(table.Table.from_pylist(rows), path)

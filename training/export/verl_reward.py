@@ -16,7 +16,7 @@ def compute_score(
 ) -> dict[str, float]:
     """Return `score`, the reward, and `acc`, whether the answer counts as right (1 or 0).
 
-    `ground_truth` and `extra_info["meta"]` are JSON. Raises GradingError when the check fails: verl leaves the group out.
+    `ground_truth` and `extra_info["meta"]` are JSON; `extra_info["opening"]` is what the prompt has written of the reply. Raises GradingError when the check fails: verl leaves the group out.
     """
     task = Task(
         id=extra_info["id"],
@@ -26,5 +26,5 @@ def compute_score(
         truth=json.loads(ground_truth),
         meta=json.loads(extra_info["meta"]),
     )
-    score = run(score_task(task, solution_str))
+    score = run(score_task(task, extra_info["opening"] + solution_str))
     return {"score": score.value, "acc": float(score.correct)}
