@@ -22,6 +22,7 @@ from ..schemas.evaluation import (
     Overlap,
     OverlapKind,
 )
+from ..schemas.scores import Domain
 from ..training.data.progress import Counting
 from ..training.data.reading import file_sha256, rows_of
 from ..training.data.sources import source_files
@@ -43,8 +44,8 @@ class SearchOptions:
     """Target whose training data it is; None = whichever the report is joined with."""
     declared: str | None = None
     """What is declared about the data, in words; None = nothing."""
-    weakest: OverlapKind = OverlapKind.fuzzy
-    """Weakest kind of match that makes an item contaminated."""
+    weakest: OverlapKind | None = None
+    """Weakest kind of match that makes an item contaminated; None = `exact` for generated items, else `fuzzy`."""
     problems_only: bool = False
     """Look at what is asked in the data, not at what is answered."""
     fuzzy_min: float = FUZZY_MIN
@@ -61,12 +62,15 @@ class _Seen:
     counted: bool = False
     best: list[Overlap] = field(default_factory=list[Overlap])
 
-    def add(self, overlap: Overlap, *, counts: bool) -> None:
+    def add(self, overlap: Overlap, *, counts: bool) -> bool:
+        """Note a match; return whether it is the first that counts."""
+        first = counts and not self.counted
         self.matches += 1
         self.counted = self.counted or counts
         self.best.append(overlap)
         self.best.sort(key=lambda found: (_ORDER[found.kind], -found.words, -(found.similarity or 0.0)))
         del self.best[OVERLAPS_KEPT:]
+        return first
 
 
 def search(
@@ -82,16 +86,18 @@ def search(
         raise InvalidRequest(f"{suite} has no items: there is nothing to look for")
     if asked.declared is not None and not asked.declared.strip():
         raise InvalidRequest("the declaration is empty: say what the data is to the model, or leave it out")
-    counted = kinds_from(asked.weakest)
+    counted = kinds_from(asked.weakest or _usual(items))
     index = OverlapIndex(((item.task.id, item.task.prompt) for item in items), fuzzy_min=asked.fuzzy_min)
     seen: dict[str, _Seen] = {item.task.id: _Seen() for item in items}
     fetched = source_files(data, patterns=PATTERNS)
     looked_at: list[LookedAt] = []
+    items_found = records_read = 0
     with Counting("looking through", quiet=asked.quiet) as shown:
         for file in fetched.files:
             name, records, unreadable = fetched.name_of(file), 0, 0
             for read in rows_of(file):
                 records += 1
+                records_read += 1
                 if read.row is None:
                     unreadable += 1
                     continue
@@ -100,11 +106,11 @@ def search(
                 unreadable += not texts
                 for place, text in texts:
                     for match in index.search(text):
-                        seen[match.item].add(
+                        items_found += seen[match.item].add(
                             _overlap(match, name, f"{read.place}, {place}"),
                             counts=is_sign(match.kind, match.coverage, counted),
                         )
-                shown.tell(records=records, items_found=sum(found.counted for found in seen.values()))
+                shown.tell(records=records_read, items_found=items_found)
             looked_at.append(LookedAt(data=name, sha256=file_sha256(file), records=records, unreadable=unreadable))
     complete = asked.declared is not None and not any(data.unreadable for data in looked_at)
     return ContaminationReport(
@@ -123,6 +129,12 @@ def search(
         ),
         k2think_version=__version__,
     )
+
+
+def _usual(items: Sequence[Item]) -> OverlapKind:
+    """Return the weakest kind that counts unless another is asked for: generated items share their templates."""
+    generated = all(item.task.domain is Domain.procedural for item in items)
+    return OverlapKind.exact if generated else OverlapKind.fuzzy
 
 
 def _overlap(match: Match, data: str, place: str) -> Overlap:

@@ -38,8 +38,9 @@ def eval_contamination(
     ] = None,
     target: Annotated[str | None, typer.Option("--target", "-t", help="Target whose training data it is.")] = None,
     match: Annotated[
-        OverlapKind, typer.Option(help="Weakest kind of match that makes an item contaminated.")
-    ] = OverlapKind.fuzzy,
+        OverlapKind | None,
+        typer.Option(help="Weakest kind of match that counts. Default: exact for generated items (mini), else fuzzy."),
+    ] = None,
     problems_only: Annotated[
         bool, typer.Option("--problems-only", help="Look at what the data asks, not at what it answers.")
     ] = False,

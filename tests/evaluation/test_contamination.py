@@ -194,7 +194,7 @@ def test_fresh_problems_of_mini_are_not_in_other_fresh_problems_of_mini(tmp_path
     ]
     other.write_text("".join(one.model_dump_json() + "\n" for one in [*others, own[7]]))
     # Then templates are no sign, and a problem itself is
-    told = CliRunner().invoke(app, [*words, str(other), "--match", "exact"])
+    told = CliRunner().invoke(app, [*words, str(other)])
     found = json.loads(told.stdout)["items"]
     assert [one["item"] for one in found if one["status"] == Cleanliness.contaminated.value] == [own[7].task.id]
 
