@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import k2think.evaluation.run as run_module
 import pytest
 from k2think.agents.backends.simulator import Fault, FaultKind, Reply
 from k2think.evaluation.budget import Budget
@@ -253,6 +254,18 @@ async def test_answers_that_could_not_be_graded_are_not_paid_for(bench: Any, mak
         await bench.run([odd])
     assert not bench.server.calls
     assert not (bench.folder / "run").exists()
+
+
+async def test_programs_that_could_not_be_run_safely_are_not_paid_for(
+    bench: Any, make_item: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "sandbox_problem", lambda: "no sandbox was found")
+    program = make_item(
+        "program", truth={"inputs": ["1"], "outputs": ["1"]}, domain=Domain.code, source="livecodebench_v5"
+    )
+    with pytest.raises(ConfigurationError, match="so nothing was asked: no sandbox was found"):
+        await bench.run([program])
+    assert not bench.server.calls
 
 
 async def test_a_server_that_is_not_there_begins_no_run(bench: Any, items: list[Item]) -> None:
