@@ -20,6 +20,7 @@ MANY_TRUNCATED = 0.05
 MANY_ERRORED = 0.01
 MANY_UNUSABLE = 0.05
 MUCH_SWAPPED = 0.1
+PAIRS_SHOWN = 3
 _ROLES_OF_A_SCAFFOLD = ("planner", "verifier")
 
 
@@ -78,6 +79,10 @@ def of_part(part: Part) -> Iterator[Caution]:
     if part.problems < FEW_PROBLEMS:
         text = f"{part.problems} problems: an interval of this width hides differences of many points."
         yield Caution(code="few_problems", loud=False, text=text)
+    if other := [f"{pair.ours} − {pair.theirs}" for pair in part.pairs if pair.same_prompts is False]:
+        shown = ", ".join(other[:PAIRS_SHOWN]) + (", …" if len(other) > PAIRS_SHOWN else "")
+        text = f"the prompts are not the same in {len(other)} of {len(part.pairs)} pairs ({shown}): their difference may come from that."
+        yield Caution(code="prompts_differ", loud=True, text=text)
     if len(part.pairs) >= MANY_PAIRS:
         text = (
             f"{len(part.pairs)} pairs are compared: by chance about one in twenty differs at p < 0.05. "

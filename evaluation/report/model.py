@@ -309,6 +309,8 @@ class PairReport(Frozen):
     """Problems that theirs solves more often."""
     tokens_ratio: float | None
     """Tokens a question, ours over theirs; None = theirs are not known."""
+    same_prompts: bool | None
+    """Whether the prompts around the problem have the same hash; None = a hash is unknown."""
     caveats: tuple[str, ...]
     """What else differs between the two."""
 

@@ -93,6 +93,7 @@ def _report(pair: _Pair, p_holm: float) -> PairReport:
         gained=gained,
         lost=lost,
         tokens_ratio=ratio,
+        same_prompts=_same_prompts(pair.ours.spec, pair.theirs.spec),
         caveats=tuple(_caveats(pair.ours, pair.theirs)),
     )
 
@@ -112,9 +113,9 @@ def _caveats(ours: Sheet, theirs: Sheet) -> Iterator[str]:
     if mine.model == yours.model and mine.revision != yours.revision:
         yield f"revisions of the model: {_told(mine.revision)} against {_told(yours.revision)}"
     yield from _differing("sampling", mine.sampling, yours.sampling)
+    if mine.template_sha256 != yours.template_sha256:
+        yield f"prompts: hash {_short(mine)} against {_short(yours)}"
     if mine.row == yours.row:
-        if mine.template_sha256 != yours.template_sha256:
-            yield f"prompts: hash {_short(mine)} against {_short(yours)}"
         yield from _differing("policy", mine.policy or {}, yours.policy or {})
     if mine.server != yours.server:
         yield f"servers: {_told(mine.server)} against {_told(yours.server)}"
@@ -122,6 +123,12 @@ def _caveats(ours: Sheet, theirs: Sheet) -> Iterator[str]:
         versions = [sheet.run.manifest.k2think_version for sheet in (ours, theirs) if sheet.run.manifest is not None]
         if len(set(versions)) > 1:
             yield f"versions of k2think: {' against '.join(versions)}"
+
+
+def _same_prompts(mine: TargetSpec | None, yours: TargetSpec | None) -> bool | None:
+    if mine is None or yours is None or mine.template_sha256 is None or yours.template_sha256 is None:
+        return None
+    return mine.template_sha256 == yours.template_sha256
 
 
 def _differing(what: str, mine: dict[str, JsonValue], yours: dict[str, JsonValue]) -> Iterator[str]:

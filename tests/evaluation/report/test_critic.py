@@ -353,6 +353,7 @@ def test_runs_of_the_same_problems_stand_together_under_names_of_their_own(tmp_p
     (pair,) = report.parts[0].pairs
     assert (pair.theirs, pair.ours) == ("run0:single", "run1:single")
     assert "prompts: hash bbbbbbbb against aaaaaaaa" in pair.caveats
+    assert "not the same in 1 of 1 pairs (run1:single − run0:single)" in warning(report, "prompts_differ").text
 
 
 def published(value: float, row: Row = Row.single, model: str = "owner/Mini") -> Published:
