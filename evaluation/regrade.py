@@ -13,8 +13,9 @@ from ..schemas.evaluation import Item, Manifest, Outcome, Status
 from ..schemas.settings import load_settings
 from .grade import regrade
 from .judge import CountedJudge, open_judge
+from .preflight import check_grading
 from .records import OutcomeLog, Run, read_run, write_items, write_manifest
-from .run import CHECKS_AT_ONCE, check_grading
+from .run import CHECKS_AT_ONCE
 from .targets.fingerprint import grader_sha256
 
 GRADED, STILL_CRASHES = 0, 1

@@ -14,15 +14,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from .. import __version__
-from ..grading.sandbox import sandbox_problem
-from ..grading.score import score_task
-from ..schemas.errors import ConfigurationError, GradingError, InvalidRequest, UserError
+from ..schemas.errors import InvalidRequest
 from ..schemas.evaluation import Item, Manifest, Outcome, Status, TargetSpec
-from ..schemas.scores import Domain
 from .budget import Budget, amount_of
 from .cache import Cache, content_key, grading_key
 from .grade import grade, regrade
 from .judge import CountedJudge
+from .preflight import check_grading
 from .progress import RunProgress
 from .records import OutcomeLog, Run, data_sha256, read_run, write_items, write_manifest
 from .targets.base import HOPELESS, Opens, Target
@@ -31,8 +29,6 @@ from .targets.fingerprint import grader_sha256
 ERRORS_IN_A_ROW_MAX = 10
 """Errors without an answer between them after which a target is left alone: whatever it has, waiting does not help."""
 CHECKS_AT_ONCE = 8
-TRIAL = "<answer>\\frac{31}{7}+\\sqrt{x}</answer>"
-"""An answer that is equal to no truth, and that only symbolic mathematics can tell from one."""
 DIFFERENCES_SHOWN = 8
 TEXT_CHARS_SHOWN = 60
 
@@ -158,24 +154,6 @@ def differences(earlier: Manifest, now: Manifest) -> list[str]:
     ]
     more = len(found) - DIFFERENCES_SHOWN
     return [*found[:DIFFERENCES_SHOWN], f"and {more} more"] if more > 0 else found
-
-
-async def check_grading(items: Sequence[Item]) -> None:
-    """Try the check of every item: what cannot be graded is told before anything is paid for. Raises ConfigurationError."""
-    if any(item.task.domain is Domain.code for item in items) and (problem := await asyncio.to_thread(sandbox_problem)):
-        raise ConfigurationError(
-            f"the answers are programs, which could not be run safely here, so nothing was asked: {problem}"
-        )
-    first_of_kind = {(item.task.domain, item.task.source): item for item in reversed(items)}
-    for item in items:
-        try:
-            await score_task(item.task, "")
-            if first_of_kind[item.task.domain, item.task.source] is item:
-                await score_task(item.task, TRIAL)  # which needs all that the check may need
-        except (GradingError, UserError) as exc:
-            raise ConfigurationError(
-                f"answers to {item.task.id!r} ({item.task.source}) could not be graded here, so nothing was asked: {exc}"
-            ) from exc
 
 
 class _Runner:

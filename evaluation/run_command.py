@@ -31,18 +31,31 @@ class RunOptions:
     """Options of the command."""
 
     suite: str
+    """Name of the suite, or a file of items."""
     suite_options: SuiteOptions
+    """What of it."""
     targets: list[str]
+    """Names of the targets, in order."""
     targets_file: Path
+    """Where they are defined."""
     out: Path
+    """Folder of the run."""
     repeats: int
+    """Times that each item is asked."""
     concurrency: int
+    """Items asked at once of one target."""
     budget: Budget
+    """What the run may spend in all."""
     judge: str | None
+    """Backend that judges free answers; None = none does."""
     cache: Path | None
+    """File of what was paid for; None = the one in the data folder."""
     use_cache: bool
+    """Whether it is read and written at all."""
     retry_errors: bool
+    """Whether what errored is asked again."""
     as_json: bool
+    """Whether the summary is printed as JSON."""
 
 
 def run_command(options: RunOptions) -> int:

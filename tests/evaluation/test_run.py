@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import k2think.evaluation.run as run_module
+import k2think.evaluation.preflight as preflight
 import pytest
 from k2think.agents.backends.simulator import Fault, FaultKind, Reply
 from k2think.evaluation.budget import Budget
@@ -259,7 +259,7 @@ async def test_answers_that_could_not_be_graded_are_not_paid_for(bench: Any, mak
 async def test_programs_that_could_not_be_run_safely_are_not_paid_for(
     bench: Any, make_item: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "sandbox_problem", lambda: "no sandbox was found")
+    monkeypatch.setattr(preflight, "sandbox_problem", lambda: "no sandbox was found")
     program = make_item(
         "program", truth={"inputs": ["1"], "outputs": ["1"]}, domain=Domain.code, source="livecodebench_v5"
     )

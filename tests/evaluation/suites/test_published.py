@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import Any
 from zlib import compress
 
+import numpy
 import pytest
 from harness.hub import COMMIT, Hub, serving_hub
 from harness.stack import clean_environment
+from k2think.evaluation.preflight import check_grading
 from k2think.evaluation.suites.options import SuiteOptions
 from k2think.evaluation.suites.registry import SUITES, load_suite, suite
+from k2think.grading import sandbox
 from k2think.grading.sandbox import sandbox_problem
+from k2think.grading.sandboxes.choice import choose
 from k2think.grading.score import score_task
-from k2think.schemas.errors import GradingError, InvalidRequest, NotFound
+from k2think.schemas.errors import ConfigurationError, GradingError, InvalidRequest, NotFound
 from k2think.schemas.evaluation import Item
+from k2think.schemas.sandbox_settings import SandboxSettings
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 FOLDERS = {
@@ -134,7 +139,7 @@ def test_livecodebench_is_cut_by_dates_both_days_included() -> None:
         load("livecodebench_v5", published_from="2026-01-01")
 
 
-@pytest.mark.skipif(sandbox_problem() is not None, reason="no sandbox on this machine")
+@pytest.mark.skipif(bool(sandbox_problem()), reason="no sandbox on this machine")
 @pytest.mark.parametrize(
     ("number", "program", "right"),
     [
@@ -188,17 +193,20 @@ def test_scicode_asks_for_all_steps_and_shows_no_expected_value() -> None:
     assert "target" not in item.task.prompt
 
 
-@pytest.mark.skipif(sandbox_problem() is not None, reason="no sandbox on this machine")
-@pytest.mark.parametrize(
-    ("program", "right"),
-    [
-        pytest.param(SOLUTION, True, id="right"),
-        pytest.param(SOLUTION.replace("np.max", "np.min"), False, id="one-step-wrong"),
-    ],
-)
-async def test_scicode_is_right_when_every_step_is(program: str, right: bool) -> None:
-    score = await score_task(load("scicode")["scicode-901"].task, f"```python\n{program}```")
-    assert score.correct is right, score
+@pytest.mark.skipif(bool(sandbox_problem()), reason="no sandbox on this machine")
+async def test_scicode_is_right_when_every_step_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = load("scicode")["scicode-901"]
+    # Given a sandbox without numpy, which is told before anything is asked
+    with pytest.raises(ConfigurationError, match=r"programs in the sandbox do not have .numpy."):
+        await check_grading([item])
+    # And one that has it
+    packages = SandboxSettings(packages_dir=Path(numpy.__file__).parents[1])
+    monkeypatch.setattr(sandbox, "configured", lambda: choose(packages))
+    await check_grading([item])
+    right = await score_task(item.task, f"```python\n{SOLUTION}```")
+    wrong = await score_task(item.task, f"```python\n{SOLUTION.replace('np.max', 'np.min')}```")
+    assert (right.correct, wrong.correct) == (True, False), right
+    assert "step 901.2" in wrong.detail
 
 
 def test_the_tests_that_are_made_hold_for_a_right_solution_and_fail_for_another() -> None:
