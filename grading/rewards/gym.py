@@ -1,6 +1,6 @@
 """The child process of :mod:`.procedural`: reasoning-gym's own verifiers.
 
-Run as ``python -m k2think.grading.rewards.gym MEMORY_BYTES``. The library is imported here and nowhere else. Some of
+Run as ``python -m k2think.grading.rewards.gym MEMORY_BYTES``. The library is imported in this process and nowhere else. Some of
 its verifiers hand the answer to `eval` or to sympy's `parse_expr`, which evaluates Python; both are taken out and
 replaced by readers that evaluate nothing.
 
@@ -21,15 +21,12 @@ import os
 import re
 import resource
 import sys
+import types
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TextIO, cast
-
-import reasoning_gym
-import sympy
-from reasoning_gym.factory import DATASETS
 
 from ..number import parse_number
 from .literal import read_literal
@@ -38,6 +35,8 @@ GARBAGE = ("", "qzxj", "?", "{}", "[]", "()", "no such answer", "P ∨ ¬P")
 """Answers that are right nowhere."""
 CPU_SPARE_S = 2
 """CPU seconds beyond the caller's limit after which the kernel ends this process, should the parent be gone."""
+
+Scorer = Callable[..., Any]
 
 _EVALUATING = (
     *("algorithmic.string_insertion", "algorithmic.spiral_matrix", "algorithmic.number_sorting"),
@@ -52,10 +51,10 @@ _FUNCTIONS = frozenset(
         *("pi", "E", "I", "oo", "Rational", "Integer"),
     )
 )
-_parse_formula: Callable[..., Any] = sympy.parse_expr
-
-
-Scorer = Callable[..., Any]
+_PLOTTING = (
+    *("matplotlib", "matplotlib.pyplot", "matplotlib.animation", "matplotlib.collections"),
+    *("mpl_toolkits", "mpl_toolkits.mplot3d"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,7 @@ class Trial:
 @functools.lru_cache(maxsize=4_096)
 def tried_out(name: str, written: str) -> Trial:
     """Try the verifier `name` with the entry that is `written` as JSON."""
-    scorer: Scorer = reasoning_gym.get_score_answer_fn(name)
-    entry = json.loads(written)
+    scorer, entry = _verifier(name), json.loads(written)
     own, error = _own(scorer, entry)
     tuples = False
     if error or (own is not None and own < 1):
@@ -110,12 +108,13 @@ def _with_tuples(value: Any) -> Any:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     name, entry = str(request["name"]), request["entry"]
-    if name not in DATASETS:
-        return {"unknown": difflib.get_close_matches(name, list(DATASETS), 3)}
+    names = _generators()
+    if name not in names:
+        return {"unknown": difflib.get_close_matches(name, names, 3)}
     trial = tried_out(name, json.dumps(entry, sort_keys=True))
     if trial.tuples:
         entry["metadata"] = _with_tuples(entry["metadata"])
-    scorer: Scorer = reasoning_gym.get_score_answer_fn(name)
+    scorer = _verifier(name)
     value, failure = 0.0, ""
     try:
         value = _value(scorer(answer=request["answer"], entry=entry))
@@ -139,23 +138,58 @@ def _read_arithmetic(text: str, *_: object, **__: object) -> Fraction:
     return number.value
 
 
-def _read_formula(text: str, *args: Any, **more: Any) -> Any:
-    """Stands in for sympy's `parse_expr`: known names only, no attribute, no quote, nothing that calls into Python."""
+def _is_formula(text: str) -> bool:
+    """Whether `text` has known names only, no attribute, no quote, nothing that calls into Python."""
     names = set(_NAME.findall(text))
     strange = {name for name in names - _FUNCTIONS if len(name) > 1 and not re.fullmatch(r"[A-Za-z]\d{0,2}", name)}
-    if not _FORMULA.fullmatch(text) or strange or re.search(r"[A-Za-z_)]\s*\.|\.\s*[A-Za-z_]", text):
-        raise ValueError("no formula")
-    return _parse_formula(text, *args, **more)
+    attribute = re.search(r"[A-Za-z_)]\s*\.|\.\s*[A-Za-z_]", text)
+    return _FORMULA.fullmatch(text) is not None and not strange and attribute is None
 
 
 def _take_out_evaluation() -> None:
+    import sympy
+
+    parse: Callable[..., Any] = sympy.parse_expr
+
+    def read_formula(text: str, *args: Any, **more: Any) -> Any:
+        if not _is_formula(text):
+            raise ValueError("no formula")
+        return parse(text, *args, **more)
+
     replaced = [(importlib.import_module(f"reasoning_gym.{name}"), "eval", read_literal) for name in _EVALUATING]
     replaced += [
         (importlib.import_module(f"reasoning_gym.{name}"), "parse_expr", _read_arithmetic) for name in _CALCULATING
     ]
-    replaced.append((sympy, "parse_expr", _read_formula))
+    replaced.append((sympy, "parse_expr", read_formula))
     for module, name, reader in replaced:
         setattr(module, name, reader)
+
+
+class _Absent(types.ModuleType):
+    """A module whose names are there to be imported, not to be used."""
+
+    def __getattr__(self, name: str) -> types.ModuleType:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Absent(name)
+
+
+def _leave_out_plots() -> None:
+    """Stand in for matplotlib, which a requirement imports for its plots: it takes a second and writes into the home folder."""
+    for name in _PLOTTING:
+        sys.modules[name] = _Absent(name)
+
+
+def _generators() -> list[str]:
+    from reasoning_gym.factory import DATASETS
+
+    return list(DATASETS)
+
+
+def _verifier(name: str) -> Scorer:
+    import reasoning_gym
+
+    return reasoning_gym.get_score_answer_fn(name)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:
@@ -185,6 +219,7 @@ def main() -> None:
     """Serve scores until standard input closes."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not speak in the protocol
+    _leave_out_plots()
     _take_out_evaluation()
     with open("/proc/self/statm", encoding="ascii") as sizes:
         already = int(sizes.read().split()[0]) * resource.getpagesize()
