@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Generator
@@ -108,6 +109,9 @@ class _Running:
     def __init__(self, process: asyncio.subprocess.Process, limits: SandboxLimits) -> None:
         self._process = process
         self._limits = limits
+        self._handle = -1
+        with contextlib.suppress(OSError):  # it may have ended already, and kernels before 5.3 have no such handles
+            self._handle = os.pidfd_open(process.pid)
         self._out, self._err = bytearray(), bytearray()
         self._lines = asyncio.Event()
         self._too_much = False
@@ -124,10 +128,16 @@ class _Running:
         return cls(process, limits)
 
     def kill(self) -> None:
-        """End the sandbox's own program; what is inside dies with it."""
+        """End the sandbox's own program; what is inside dies with it.
+
+        Not by `Process.kill` where it can be helped: that looks whether it has ended, and so takes its exit status from asyncio.
+        """
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                if self._handle >= 0:
+                    signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                else:
+                    self._process.kill()
 
     async def result(self, stdin: bytes, started: float, renewals: int = 0) -> SandboxResult:
         """Wait for the end, or bring it about."""
@@ -143,6 +153,9 @@ class _Running:
             self.kill()
             feeding.cancel()
             await asyncio.gather(feeding, ending, return_exceptions=True)
+            if self._handle >= 0:
+                os.close(self._handle)
+                self._handle = -1
         outcome: Outcome
         code = -1 if self._process.returncode is None else self._process.returncode
         if timed_out:
