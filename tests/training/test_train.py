@@ -21,7 +21,7 @@ from k2think.schemas.errors import ConfigurationError
 from k2think.training.mini import batches, grpo, probe, supervised, trial
 from k2think.training.mini.checkpoint import load_model, new_model, save
 from k2think.training.mini.curve import draw_curve
-from k2think.training.mini.examples import Example
+from k2think.training.mini.examples import STRESS, Example
 from k2think.training.mini.families import Side, side_of
 from k2think.training.mini.grpo import GrpoPlan, accumulate, advantages
 from k2think.training.mini.journal import read_metrics
@@ -168,11 +168,11 @@ def test_loss_falls_on_a_repeated_batch() -> None:
 
 
 def test_the_loss_covers_completions_only_and_stresses_their_end() -> None:
-    inputs, targets, weights = batches.to_tensors(8, [Example([5, 6, 7], [8, 9, 1], stressed=2, stress=6.0)])
+    inputs, targets, weights = batches.to_tensors(8, [Example([5, 6, 7], [8, 9, 1], stressed=2)])
     assert inputs.tolist() == [[5, 6, 7, 8, 9, 1, 0, 0]]
     ignored = batches.IGNORED
     assert targets.tolist() == [[ignored, ignored, 8, 9, 1, ignored, ignored, ignored]]
-    assert weights[0, 2:5].tolist() == [1.0, 6.0, 6.0]
+    assert weights[0, 2:5].tolist() == [1.0, STRESS, STRESS]
 
 
 # ---- Sampling

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .examples import Example
+from .examples import STRESS, Example
 
 BUCKET_TOKENS = 8
 """Sequences are padded to a multiple of this, so that few distinct shapes occur."""
@@ -61,5 +61,5 @@ def to_tensors(length: int, examples: list[Example]) -> tuple[Tensor, Tensor, Te
         sequence = torch.tensor(example.prompt + example.completion)
         ids[row, : len(sequence)] = sequence
         targets[row, len(example.prompt) : len(sequence)] = sequence[len(example.prompt) :]
-        weights[row, len(sequence) - example.stressed : len(sequence)] = example.stress
+        weights[row, len(sequence) - example.stressed : len(sequence)] = STRESS
     return ids[:, :-1].contiguous(), targets[:, 1:].contiguous(), weights[:, 1:].contiguous()

@@ -28,7 +28,7 @@ from .tokens import (
 
 ROLE_SHARES = {"solve": 0.70, "judge": 0.12, "plan": 0.05, "refuse": 0.13}
 """Share of the examples (not of the tokens) by role."""
-SECOND_ROLES = {"solve": 0.40, "judge": 0.48, "plan": 0.03, "refuse": 0.09}
+SECOND_ROLES = {"solve": 0.58, "judge": 0.29, "plan": 0.03, "refuse": 0.10}
 """The same for the second phase of SFT: a judge's example teaches the solver's trace, too."""
 FAMILY_WEIGHTS = {
     "arithmetic": 2.0,
@@ -45,8 +45,8 @@ SECOND_WEIGHTS = {**dict.fromkeys(FAMILY_WEIGHTS, 0.8), "arithmetic": 1.2, "orde
 """The same for the second phase of SFT: finding a thing by its name is learnt last."""
 PLANNED_SHARE = 0.5
 """Share of the solve examples with a plan in front."""
-STRESS, SECOND_STRESS = 6.0, 20.0
-"""Weight in the loss of the tokens of a verdict, in the first and second phase of SFT."""
+STRESS = 6.0
+"""Weight in the loss of the tokens of a verdict; the others weigh 1."""
 VERDICT_TOKENS = 7
 """From the mark of the right candidate to the end: ``=b</think><answer>B</answer><eos>``; a tie's mark stands before them."""
 TIE_SHARE = 0.1
@@ -70,9 +70,7 @@ class Example:
     completion: list[int]
     """Token ids that the model is to write, the end mark included."""
     stressed: int = 0
-    """How many of the last tokens weigh ``stress`` in the loss, the others 1: a judge's example is one decision after a long trace."""
-    stress: float = 1.0
-    """See ``stressed``."""
+    """How many of the last tokens weigh ``STRESS`` in the loss: a judge's example is one decision after a long trace."""
 
 
 def solve_prompt(text: str, plan: str | None = None) -> str:
@@ -178,7 +176,6 @@ def draw_example(
     family: str | None = None,
     weights: dict[str, float] = FAMILY_WEIGHTS,
     roles: dict[str, float] = ROLE_SHARES,
-    stress: float = STRESS,
 ) -> Example:
     """One example; ``role`` and ``family`` are drawn by their shares unless given."""
     role = role or rng.choices(list(roles), list(roles.values()))[0]
@@ -198,9 +195,7 @@ def draw_example(
         other = wrong_answer(rng, problem) if chance(rng, TIE_SHARE) else problem.answer
         pair = (other, wrong) if first else (wrong, other)
         completion = judge_completion(problem, *pair)
-        return Example(
-            encode_prompt(judge_prompt(text, *pair)), encode_completion(completion + EOS), VERDICT_TOKENS, stress
-        )
+        return Example(encode_prompt(judge_prompt(text, *pair)), encode_completion(completion + EOS), VERDICT_TOKENS)
     plan = problem.plan if chance(rng, PLANNED_SHARE) else None
     if plan and chance(rng, WRONG_PLAN_SHARE):
         plan = pick(rng, PLAN_LINES)

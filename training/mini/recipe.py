@@ -14,7 +14,6 @@ from ...schemas.errors import ConfigurationError
 from .examples import (
     FAMILY_WEIGHTS,
     SECOND_ROLES,
-    SECOND_STRESS,
     SECOND_WEIGHTS,
     draw_base_example,
     draw_example,
@@ -26,7 +25,7 @@ STAGES = ("base", "sft", "grpo")
 """In order; the weights after each are ``OUT/STAGE.pt``."""
 SFT_PHASES = (
     Phase(0.75, 2.5e-3, partial(draw_example, weights=FAMILY_WEIGHTS), early_share=0.12),
-    Phase(0.25, 1.5e-3, partial(draw_example, weights=SECOND_WEIGHTS, roles=SECOND_ROLES, stress=SECOND_STRESS)),
+    Phase(0.25, 1.5e-3, partial(draw_example, weights=SECOND_WEIGHTS, roles=SECOND_ROLES)),
 )
 BASE_PHASES = (Phase(1.0, 2.5e-3, draw_base_example),)
 
