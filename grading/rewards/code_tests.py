@@ -77,7 +77,7 @@ def read_tests(truth: JsonValue, meta: Meta) -> CodeTests:
     if isinstance(stated, str):
         try:
             stated = json.loads(stated)
-        except ValueError:
+        except (ValueError, RecursionError):
             stated = {"functional": stated}
     prefix = text_option(meta, "prefix")
     if isinstance(stated, dict):
@@ -252,5 +252,5 @@ def _literal(value: Any) -> str:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise GradingError(f"a test of a programming problem is not the JSON that it should be ({exc})") from exc

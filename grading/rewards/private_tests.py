@@ -28,7 +28,7 @@ def unpack_tests(packed: str) -> Any:
     """Return the list of tests. Raises GradingError for anything else, and runs nothing that stands in `packed`."""
     try:
         return json.loads(packed)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         raw = base64.b64decode(packed, validate=True)

@@ -246,8 +246,10 @@ def test_there_are_enough_cases() -> None:
         {"fn_name": "f", "inputs": ["[1"], "outputs": ["2"]},
         {"private_test_cases": "%%%"},
         [{"stdin": "1"}],
+        {"private_test_cases": "[" * 100_000},
+        {"fn_name": "f", "inputs": ["[" * 100_000], "outputs": ["2"]},
     ],
-    ids=str,
+    ids=range(18),
 )
 async def test_tests_that_cannot_be_read_are_an_error_never_a_zero(truth: Any) -> None:
     with pytest.raises(GradingError):
