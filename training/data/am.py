@@ -148,7 +148,7 @@ def _tests(value: object) -> JsonValue:
     if isinstance(value, str):
         try:
             inner: object = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"functional": value} if "assert" in value else None
         return None if isinstance(inner, str) else _tests(inner)
     if isinstance(value, list):

@@ -13,7 +13,6 @@ from pydantic import JsonValue
 
 from ...grading.overlap import text_key
 from ...schemas.evaluation import OverlapKind
-from ...schemas.scores import Task
 from .am import convert_am
 from .checking import Checked, Checks
 from .choices import Kind, Verify
@@ -165,14 +164,15 @@ class _Conversion:
         if reason is not None:
             self.folder.reject(placed.place, reason, "" if checked.score is None else checked.score.reason)
             return
+        reward = None if checked.score is None else checked.score.value
+        example = None if made.example is None else made.example.model_copy(update={"reward": reward})
+        try:
+            self.folder.write({EXAMPLES_NAME: example, TASKS_NAME: made.task})
+        except Rejected as exc:
+            self.folder.reject(placed.place, exc.reason)
+            return
         self._written.add(placed.key)
-        task: Task | None = made.task
-        if made.example is not None:
-            reward = None if checked.score is None else checked.score.value
-            self.folder.write(EXAMPLES_NAME, made.example.model_copy(update={"reward": reward}))
-        if task is not None:
-            self.folder.write(TASKS_NAME, task)
-        said = made.example or task
+        said = example or made.task
         if said is not None:
             self.folder.accept(domain=None if said.domain is None else said.domain.value, source=said.source)
 

@@ -6,14 +6,16 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from pydantic import BaseModel, JsonValue
+from pydantic_core import PydanticSerializationError
 
 from ...schemas.errors import InvalidRequest
+from .converted import Rejected
 from .manifest import MANIFEST_NAME, DataManifest, OutputFile, SourceFile, versions
 
 EXAMPLES_NAME = "examples.jsonl"
@@ -76,9 +78,21 @@ class DataFolder:
         for file in self._files.values():
             file.drop()
 
-    def write(self, name: str, record: BaseModel) -> None:
-        """Append a record to the file of this name."""
-        self._lines(name).add(record.model_dump_json(exclude_none=True))
+    def write(self, records: Mapping[str, BaseModel | None]) -> None:
+        """Append what belongs together, each to the file of its name, or nothing of it; None = there is none.
+
+        Raises Rejected for text that UTF-8 cannot carry.
+        """
+        try:
+            lines = {
+                name: record.model_dump_json(exclude_none=True)
+                for name, record in records.items()
+                if record is not None
+            }
+        except PydanticSerializationError as exc:
+            raise Rejected("half_characters") from exc
+        for name, line in lines.items():
+            self._lines(name).add(line)
 
     def write_line(self, name: str, line: str) -> None:
         """Append a line as it stands."""

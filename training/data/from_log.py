@@ -201,12 +201,15 @@ class _Extraction:
         if reason is not None or evidence is None:
             self.folder.reject(f"job {solved.job_id}", reason or "no_evidence")
             return
+        reward = None if checked.score is None else checked.score.value
+        example = solved.example.model_copy(update={"reward": reward})
+        try:
+            self.folder.write({EXAMPLES_NAME: example, TASKS_NAME: solved.task})
+        except Rejected as exc:
+            self.folder.reject(f"job {solved.job_id}", exc.reason)
+            return
         self._written.add(solved.key)
         self.evidence[evidence.value] += 1
-        reward = None if checked.score is None else checked.score.value
-        self.folder.write(EXAMPLES_NAME, solved.example.model_copy(update={"reward": reward}))
-        if solved.task is not None:
-            self.folder.write(TASKS_NAME, solved.task)
         domain = solved.example.domain
         self.folder.accept(domain=None if domain is None else domain.value, source=solved.example.source)
 

@@ -110,7 +110,7 @@ def _truth(reward: object, domain: Domain) -> JsonValue:
     if domain is Domain.code and isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise Rejected("bad_tests") from exc
     if value is None or value in ("", [], {}):
         raise Rejected("no_truth")
@@ -156,7 +156,7 @@ def _unpacked(value: object) -> object:
         if len(text) > UNPACKED_BYTES_MAX:
             raise Rejected("too_large")
         return json.loads(text)
-    except (binascii.Error, OSError, EOFError, zlib.error, ValueError) as exc:
+    except (binascii.Error, OSError, EOFError, zlib.error, ValueError, RecursionError) as exc:
         raise Rejected("bad_packing", type(exc).__name__) from exc
 
 

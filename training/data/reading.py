@@ -201,6 +201,6 @@ def _parquet_rows(file: Path) -> Iterator[Read]:
                 for row in batch.to_pylist():
                     number += 1
                     yield Read(file, f"row {number}", row)
-    except arrow.ArrowException as exc:
+    except (arrow.ArrowException, UnicodeDecodeError) as exc:
         after = f" after row {number}" if number else ""
         raise InvalidRequest(f"{file} is no whole Parquet file: it cannot be read{after} ({exc})") from exc
