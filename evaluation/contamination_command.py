@@ -57,6 +57,9 @@ def eval_contamination(
     published_until: Annotated[
         str | None, typer.Option("--until", metavar="YYYY-MM-DD", help="livecodebench_v5: last day of contests.")
     ] = None,
+    targets_h5: Annotated[
+        Path | None, typer.Option("--scicode-targets", help="scicode: test_data.h5 with the expected values.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many items alone.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of Markdown.")] = False,
 ) -> None:
@@ -83,6 +86,7 @@ def eval_contamination(
         "revision": revision,
         "published_from": published_from,
         "published_until": published_until,
+        "targets_file": targets_h5,
         "limit": limit,
     }
     name, items = _items(suite, {key: value for key, value in asked.items() if value is not None})
