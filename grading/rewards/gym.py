@@ -108,7 +108,7 @@ def _with_tuples(value: Any) -> Any:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     name, entry = str(request["name"]), request["entry"]
-    names = _generators()
+    names = generators()
     if name not in names:
         return {"unknown": difflib.get_close_matches(name, names, 3)}
     trial = tried_out(name, json.dumps(entry, sort_keys=True))
@@ -174,13 +174,14 @@ class _Absent(types.ModuleType):
         return _Absent(name)
 
 
-def _leave_out_plots() -> None:
+def leave_out_plots() -> None:
     """Stand in for matplotlib, which a requirement imports for its plots: it takes a second and writes into the home folder."""
     for name in _PLOTTING:
         sys.modules[name] = _Absent(name)
 
 
-def _generators() -> list[str]:
+def generators() -> list[str]:
+    """Return the names of the library's generators."""
     from reasoning_gym.factory import DATASETS
 
     return list(DATASETS)
@@ -219,7 +220,7 @@ def main() -> None:
     """Serve scores until standard input closes."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not speak in the protocol
-    _leave_out_plots()
+    leave_out_plots()
     _take_out_evaluation()
     with open("/proc/self/statm", encoding="ascii") as sizes:
         already = int(sizes.read().split()[0]) * resource.getpagesize()
