@@ -11,11 +11,14 @@ import binascii
 import builtins
 import collections
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _BITS_MAX = 10_000
 """Whole numbers with more bits travel as hexadecimals: their decimals would be slow, and Python limits them."""
+
+_SMALL = 2**63
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 _BUILTINS = {name: value for name, value in vars(builtins).items() if callable(value) and not name.startswith("_")}
 _BUILTIN_NAMES = {id(value): name for name, value in _BUILTINS.items()}
@@ -92,16 +95,16 @@ class Wire:
         if isinstance(value, float):
             return float(value)
         if isinstance(value, list):
-            return ["list", [self._encode(item, place) for item in value]]
+            return ["list", self._encode_all(value, place)]
         if isinstance(value, tuple):
-            return ["tuple", [self._encode(item, place) for item in value]]
+            return ["tuple", self._encode_all(value, place)]
         if isinstance(value, dict):
             return ["dict", [[self._encode(key, place), self._encode(held, place)] for key, held in value.items()]]
         if isinstance(value, set | frozenset):
             kind = "set" if isinstance(value, set) else "frozenset"
-            return [kind, [self._encode(item, place) for item in value]]
+            return [kind, self._encode_all(value, place)]
         if isinstance(value, collections.deque):
-            return ["deque", [self._encode(item, place) for item in value]]
+            return ["deque", self._encode_all(value, place)]
         if isinstance(value, bytes | bytearray):
             return [type(value).__mro__[-2].__name__, _as_text(value)]
         if isinstance(value, complex):
@@ -116,6 +119,18 @@ class Wire:
             return place(value)
         return self._other(value)
 
+    def _encode_all(self, items: Iterable[Any], place: Callable[[object], list[Any]]) -> list[Any]:
+        """Encode each; the plain ones, of which long lists are made, without a call."""
+        return [
+            item
+            if (kind := type(item)) is str or (kind is int and -_SMALL < item < _SMALL)
+            else self._encode(item, place)
+            for item in items
+        ]
+
+    def _decode_all(self, coded: list[Any], objects: list[Any]) -> list[Any]:
+        return [item if type(item) in _PLAIN else self._decode(item, objects) for item in coded]
+
     def _decode(self, coded: Any, objects: list[Any]) -> Any:
         if coded is None or isinstance(coded, bool | int | float | str):
             return coded
@@ -123,9 +138,9 @@ class Wire:
         held: Any = rest[0] if rest else None
         match kind:
             case "list":
-                return [self._decode(item, objects) for item in held]
+                return self._decode_all(held, objects)
             case "tuple":
-                return tuple(self._decode(item, objects) for item in held)
+                return tuple(self._decode_all(held, objects))
             case "dict":
                 return {self._decode(key, objects): self._decode(item, objects) for key, item in held}
             case "set":
