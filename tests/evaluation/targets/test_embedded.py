@@ -27,6 +27,14 @@ def needs_engine() -> None:
     pytest.importorskip("openvino_genai", reason="the embedded engine is not installed (extra `embedded`)")
 
 
+async def test_the_bare_model_in_this_process(bench: Any) -> None:
+    items = list(mini(SuiteOptions(n=8)))
+    assert (await bench.run(items, targets={"bare": definition(row="single", backend="openvino")})).left == 0
+    outcomes = bench.outcomes().values()
+    assert sum(one.final.correct for one in outcomes) >= 4, "three in four are right"
+    assert all(one.final.usage.completion > 0 for one in outcomes)
+
+
 VOTE = {"n": 3, "plan": "shared", "selection": "vote", "early_stop": False}
 
 
