@@ -16,7 +16,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
 
@@ -61,9 +61,9 @@ class Match:
     kind: OverlapKind
     """The surest kind of match."""
     words: int
-    """Length of the longest common run of words, if it is at least 8; 0 = there is none."""
+    """Length of the longest common run of words, phrasing not counted, if it is at least 8; 0 = there is none."""
     coverage: float
-    """Share of the problem's words that are in common runs of at least 8, 0..1."""
+    """Share of the problem's own words that are in common runs of at least 8, 0..1."""
     similarity: float | None
     """Jaccard similarity as a whole, 0..1; None = not near enough to be computed."""
     text: str
@@ -76,18 +76,27 @@ class _Entry:
 
     ids: list[str]
     words: _Run
-    pairs: array[int]
-    """Hashes of its pairs of words."""
+    phrasing: frozenset[int] = frozenset()
+    """Positions of words in runs that many problems share: what a suite puts around each, say. Its own are the others."""
+    pairs: array[int] = field(default_factory=lambda: array("q"))
+    """Hashes of the pairs of its own words."""
+
+    def own(self, first: int, last: int) -> set[int]:
+        """Return which positions from `first` up to `last` hold words of its own."""
+        return set(range(first, last)) - self.phrasing
 
 
 @dataclass(slots=True)
 class _Found:
     """What a text has in common with one entry."""
 
-    covered: set[int]
+    covered: set[int] = field(default_factory=set[int])
+    """Positions of the entry's own words in common runs."""
     longest: int = 0
-    start: int = 0
-    """Where the longest run begins, in the entry."""
+    """Own words of the longest run."""
+    first: int = 0
+    last: int = 0
+    """Where in the entry that run stands."""
 
 
 def kinds_from(weakest: OverlapKind) -> tuple[OverlapKind, ...]:
@@ -134,6 +143,8 @@ class OverlapIndex:
         """Words of all different problems together."""
         for item, text in problems:
             self._add(item, text)
+        for entry in self._entries:
+            self._set_apart(entry)
         self._candidates = self._prefixes()
 
     def __len__(self) -> int:
@@ -153,7 +164,7 @@ class OverlapIndex:
                 f"the set to look for has more than {INDEX_WORDS_MAX:,} words: it is the smaller set that is indexed, and the "
                 "larger one that is looked through; give it in parts"
             )
-        self._entries.append(_Entry([item], words, array("q", _pairs(words))))
+        self._entries.append(_Entry([item], words))
         if words:
             self._whole[words] = number
         runs = self._runs
@@ -167,6 +178,21 @@ class OverlapIndex:
             if places and all(other >> _POSITION_BITS != number for other in places):
                 # Emptied, not removed: the next problem must not begin to count anew.
                 runs[key] = () if len(places) + 1 >= self._common_in else (*places, place)
+
+    def _set_apart(self, entry: _Entry) -> None:
+        """Tell an entry's own words from phrasing, now that all entries are known."""
+        phrasing: set[int] = set()
+        for position, key in enumerate(_run_hashes(entry.words)):
+            if self._runs[key] == ():
+                phrasing.update(range(position, position + SHORT_RUN_WORDS))
+        if len(phrasing) < len(entry.words):
+            entry.phrasing = frozenset(phrasing)
+        pairs = _pairs(entry.words)
+        if entry.phrasing:
+            masked = [_masked(word) for word in entry.words]
+            own = sorted(entry.own(0, len(masked)))
+            pairs = {hash((masked[here], masked[there])) for here, there in pairwise(own) if there == here + 1}
+        entry.pairs = array("q", pairs)
 
     def _prefixes(self) -> dict[int, list[int]]:
         """Return pair of words → entries, of as many of each entry's rarest pairs as make sure that no similar text is missed.
@@ -192,7 +218,8 @@ class OverlapIndex:
         same = self._whole.get(words)
         if same is not None:
             entry = self._entries[same]
-            found[same] = _Found(set(range(len(entry.words))), len(entry.words))
+            own = entry.own(0, len(words))
+            found[same] = _Found(own, len(own), 0, len(words))
         similar = self._similar(words)
         matches = [
             match
@@ -204,9 +231,9 @@ class OverlapIndex:
 
     def _matches(self, number: int, found: _Found | None, similarity: float | None, words: _Run) -> list[Match]:
         entry = self._entries[number]
-        length = len(entry.words)
+        own = entry.own(0, len(entry.words))
         run = found.longest if found is not None else 0
-        if run == length:
+        if run == len(own):
             kind = OverlapKind.exact
         elif run >= LONG_RUN_WORDS:
             kind = OverlapKind.ngram13
@@ -214,9 +241,9 @@ class OverlapIndex:
             kind = OverlapKind.ngram8
         else:
             kind = OverlapKind.fuzzy
-        start = found.start if found is not None else 0
-        shown = " ".join(entry.words[start : start + run] if run else words)[:TEXT_CHARS_MAX]
-        covered = len(found.covered) / length if found is not None else 0.0
+        text = entry.words[found.first : found.last] if found is not None else words
+        covered = len(found.covered) / len(own) if found is not None else 0.0
+        shown = " ".join(text)[:TEXT_CHARS_MAX]
         return [Match(item, kind, run, covered, similarity, shown) for item in entry.ids]
 
     def _common_runs(self, words: _Run) -> dict[int, _Found]:
@@ -232,15 +259,16 @@ class OverlapIndex:
                 diagonal = (number, here - there)
                 if here < ends.get(diagonal, 0):
                     continue
-                theirs = self._entries[number].words
-                first, last = _extent(words, here, theirs, there)
-                if last - first < SHORT_RUN_WORDS:
-                    continue
+                entry = self._entries[number]
+                first, last = _extent(words, here, entry.words, there)
                 ends[diagonal] = last + here - there
-                known = found.setdefault(number, _Found(set()))
-                known.covered.update(range(first, last))
-                if last - first > known.longest:
-                    known.longest, known.start = last - first, first
+                own = entry.own(first, last)
+                if len(own) < SHORT_RUN_WORDS and len(own) < len(entry.words) - len(entry.phrasing):
+                    continue
+                known = found.setdefault(number, _Found())
+                known.covered |= own
+                if len(own) > known.longest:
+                    known.longest, known.first, known.last = len(own), first, last
         return found
 
     def _similar(self, words: _Run) -> dict[int, float]:

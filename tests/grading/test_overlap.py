@@ -78,7 +78,21 @@ def test_runs_that_many_problems_share_are_no_sign() -> None:
     # Then the first says nothing, the second names that one only
     assert not index.search(f"{phrase} and something else")
     match = only(index, problems[1][1])
-    assert (match.item, match.kind, match.words) == ("1", OverlapKind.exact, 22)
+    assert (match.item, match.kind, match.words) == ("1", OverlapKind.exact, 12)
+
+
+def test_what_a_suite_puts_around_its_problems_is_no_part_of_them() -> None:
+    # Given problems between the same instructions
+    before = "Solve the following problem with care and show every step that you take before the end."
+    after = "Put nothing but the final answer into a box at the end of your reply, please."
+    index = OverlapIndex((str(number), f"{before} {one.problem} {after}") for number, one in enumerate(PLANTED))
+    # Then they are found bare and between other words
+    for number, one in enumerate(PLANTED):
+        for text in (one.problem, f"What about this? {one.problem} Tell me."):
+            match = only(index, text)
+            assert (match.item, match.kind, match.coverage) == (str(number), OverlapKind.exact, 1.0)
+        # And another problem between the same instructions is not taken for one of them.
+        assert not index.search(f"{before} {one.other} {after}")
 
 
 def test_problems_with_the_same_words_are_found_together() -> None:
