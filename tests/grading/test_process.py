@@ -45,6 +45,19 @@ def test_time_limit_kills_and_the_next_comparison_works(pool: SymbolicPool) -> N
     assert pool.pids() != [old]
 
 
+def test_a_process_that_was_kept_from_running_is_waited_for(pool: SymbolicPool) -> None:
+    assert equivalent_sync(r"\sqrt{8}", r"2\sqrt{2}", pool=pool, limit_s=20)
+    (pid,) = pool.pids()
+    before = grading_counts().get("timeout", 0)
+    os.kill(pid, signal.SIGSTOP)
+    asked = pool.submit(r"\sqrt{18}", r"3\sqrt{2}", limit_s=0.5)
+    time.sleep(0.8)  # the limit passes, while the process has not run at all
+    os.kill(pid, signal.SIGCONT)
+    assert asked.result().equal is True
+    assert grading_counts().get("timeout", 0) == before
+    assert pool.pids() == [pid]
+
+
 async def test_the_event_loop_goes_on_while_a_comparison_runs(pool: SymbolicPool) -> None:
     ticks = 0
 
