@@ -26,6 +26,7 @@ from ...schemas.policy import Policy, Priority
 from ...schemas.settings import Settings, read_settings
 from ...schemas.trace import JobTrace
 from ...store.jobs import job_trace
+from ...store.workers import seen_workers
 from ...workers.session import Session, open_session
 from ...workers.stack import running_stack
 from ...workers.submit import resolve
@@ -40,6 +41,8 @@ DEADLINE_S = 604_800.0
 SETTLE_S = 10.0
 """Seconds for which the end of cancelled attempts is waited for: what they cost is written down then."""
 SETTLE_POLL_S = 0.05
+START_S = 30.0
+"""Seconds for which a worker is waited for before it is asked all the same."""
 STACKS = "stacks"
 BACKEND_ROLES = (AgentKind.planner, AgentKind.generator, AgentKind.verifier)
 
@@ -94,6 +97,7 @@ class EmbeddedPolicy:
         """See `Opens`."""
         with running_stack(self._settings, variables=self._variables) as served:
             async with open_session(served) as session:
+                await _worker_there(session)
                 yield OpenPolicy(spec, self._policy, self._base_seed, session, _prices(self.definition, self._models))
 
     def tidy_up(self) -> None:
@@ -168,6 +172,17 @@ class OpenPolicy:
 def seeded(policy: Policy, seed: int | None) -> Policy:
     """Return the policy with this seed of its samplers."""
     return policy.model_copy(update={"sampling": policy.sampling.model_copy(update={"seed": seed})})
+
+
+async def _worker_there(session: Session) -> None:
+    """Wait for the worker's first sign of life, so that the first items' seconds are not those of its start."""
+    since = session.database.now()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + START_S
+    while loop.time() < until:
+        if await session.database.read(lambda connection: seen_workers(connection, since=since)):
+            return
+        await asyncio.sleep(SETTLE_POLL_S)
 
 
 def _variables(definition: Definition) -> dict[str, str]:
