@@ -62,11 +62,11 @@ class GrpoInputs:
         )
 
 
-def look_at(config: GrpoConfig) -> GrpoInputs:
-    """Read and count everything that a run needs, its weights excepted. Raises K2ThinkError."""
+def look_at(config: GrpoConfig, *, weights: bool = False) -> GrpoInputs:
+    """Read and count everything that a run needs; `weights` = find those, too, and do not only count. Raises K2ThinkError."""
     tasks, held_out = _read(config.data.train), _read(config.data.evaluation)
     _check_grading([*tasks, *held_out])
-    model = find_model(config.model)
+    model = find_model(config.model, weights=weights)
     tokenizer = load_tokenizer(model, config.model)
     if opens_thinking(tokenizer) != config.grpo.opens_thinking:
         raise ConfigurationError(
@@ -109,7 +109,7 @@ def _fitting(tokenizer: Any, tasks: list[Task], config: GrpoConfig) -> TaskSet:
 
 def train_grpo(config: GrpoConfig, *, resume: bool = False) -> Path:
     """Train, and return the folder of the trained model. Raises K2ThinkError."""
-    inputs = look_at(config)
+    inputs = look_at(config, weights=True)
     gpu = use_gpu(config)
     folder = RunFolder(config.run.out)
     manifest = manifest_of(config, model=inputs.model)

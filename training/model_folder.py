@@ -15,7 +15,9 @@ from ..schemas.errors import ConfigurationError
 from .config import Model
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+WEIGHTS = "*.safetensors"
+HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+"""What is downloaded beside the weights."""
 TOKENIZER_FOLDER = "tokenizer"
 """Below a model's folder: its tokenizer alone, out of reach of what loaders do to one that stands beside a configuration."""
 OWN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -24,8 +26,8 @@ PROBE = "What is 3 + 4?  (x=1)\n<think>12*3-4</think> Two words; naïve 東京"
 """Text that a wrong pre-tokenizer is most likely to split otherwise."""
 
 
-def find_model(model: Model) -> Path:
-    """Return the model's folder, downloaded where it is a name on the hub. Raises K2ThinkError."""
+def find_model(model: Model, *, weights: bool = True) -> Path:
+    """Return the model's folder, downloaded where it is a name on the hub (without `weights`: the rest). Raises K2ThinkError."""
     folder = Path(model.name).expanduser()
     if folder.is_dir():
         _check_folder(folder, model)
@@ -33,19 +35,21 @@ def find_model(model: Model) -> Path:
     if not HUB_NAME.fullmatch(model.name):
         raise ConfigurationError(f"model.name: there is no folder {model.name}, nor does it read OWNER/NAME")
     hub = hub_library()
+    wanted = [*HUB_FILES, WEIGHTS] if weights else list(HUB_FILES)
     with explained(model.name, model.revision):
-        found = hub.snapshot_download(model.name, revision=model.revision, allow_patterns=list(HUB_FILES))
-    _check_folder(Path(found), model)
+        # With several at once, one broken connection closes the session that the others are using (huggingface_hub 2.4).
+        found = hub.snapshot_download(model.name, revision=model.revision, allow_patterns=wanted, max_workers=1)
+    _check_folder(Path(found), model, weights=weights)
     return Path(found)
 
 
-def _check_folder(folder: Path, model: Model) -> None:
+def _check_folder(folder: Path, model: Model, *, weights: bool = True) -> None:
     if not (folder / "config.json").is_file():
         raise ConfigurationError(
             f"model.name: {folder} is no model in Hugging Face's form: it has no config.json "
             "(`k2think train mini-export` writes the bundled one so)"
         )
-    if not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob(WEIGHTS)):
         raise ConfigurationError(f"model.name: {folder} has no weights (*.safetensors)")
     if model.tokenizer is not None and not model.tokenizer.is_dir():
         raise ConfigurationError(f"model.tokenizer: there is no folder {model.tokenizer}")

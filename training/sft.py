@@ -42,10 +42,10 @@ class SftInputs:
         )
 
 
-def look_at(config: SftConfig) -> SftInputs:
-    """Read and count everything that a run needs, its weights excepted. Raises K2ThinkError."""
+def look_at(config: SftConfig, *, weights: bool = False) -> SftInputs:
+    """Read and count everything that a run needs; `weights` = find those, too, and do not only count. Raises K2ThinkError."""
     examples, held_out = _read(config.data.train), _read(config.data.evaluation)
-    model = find_model(config.model)
+    model = find_model(config.model, weights=weights)
     tokenizer = load_tokenizer(model, config.model)
     sets = [
         tokenise_examples(tokenizer, some, system=config.data.system, max_tokens=config.sft.max_tokens)
@@ -65,7 +65,7 @@ def _read(paths: tuple[Path, ...]) -> list[SftExample]:
 
 def train_sft(config: SftConfig, *, resume: bool = False) -> Path:
     """Train, and return the folder of the trained model. Raises K2ThinkError."""
-    inputs = look_at(config)
+    inputs = look_at(config, weights=True)
     gpu = use_gpu(config)
     if config.sft.packing and not (gpu and has_flash_attention()):
         raise ConfigurationError(

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shutil
 import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from ..schemas.errors import ConfigurationError
+from ..schemas.errors import ConfigurationError, StoreFull
 from .config import GrpoConfig, Lora, SftConfig
 from .model_folder import save_final
 from .run_folder import RunFolder
 
+CHECKPOINT_BYTES = 12
+"""Of a trained weight in a checkpoint: itself and AdamW's two averages, in float32."""
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 """Our names of schedules and transformers'."""
 
@@ -120,6 +123,7 @@ def train(
     trainer.remove_callback(library("transformers").PrinterCallback)
     # One process uses one device; more would split batches behind our back.
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)
+    _check_space(trainer, folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     journal.draw()
     network = trainer.accelerator.unwrap_model(trainer.model)
@@ -127,3 +131,16 @@ def train(
         network = network.merge_and_unload()
     save_final(network, tokenizer, source, folder.final)
     return folder.final
+
+
+def _check_space(trainer: Any, folder: RunFolder) -> None:
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in trainer.model.parameters())
+    # While one is written, those to keep are still there; the final model comes on top.
+    needed = CHECKPOINT_BYTES * trained * (trainer.args.save_total_limit + 1) + CHECKPOINT_BYTES // 3 * everything
+    free = shutil.disk_usage(folder.path).free
+    if free < needed:
+        raise StoreFull(
+            f"checkpoints and the model take up to {needed / 1e9:.1f} GB and {folder.path} has {free / 1e9:.1f} GB: free some "
+            "space, lower run.keep, or name another folder in run.out"
+        )
