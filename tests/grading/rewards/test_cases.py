@@ -103,7 +103,7 @@ def test_a_domain_alone_is_checked_by_what_is_known_of_the_problem(domain: Domai
         assert check_of(domain.value, truth, meta) == check
 
 
-@pytest.mark.skipif(sandbox_problem() is not None, reason="no sandbox on this machine")
+@pytest.mark.skipif(bool(sandbox_problem()), reason="no sandbox on this machine")
 def test_a_predicted_input_is_tried_in_the_sandbox() -> None:
     """CRUXEval-I: any input that leads to the result is right, and nothing but literals reaches the function."""
     truth = {"functional": "def f(text, n):\n    return sorted(text * n)"}
