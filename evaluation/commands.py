@@ -71,7 +71,8 @@ def eval_run(
     A question that might exceed one is not asked; what is in flight is taken to cost as much as the dearest so far.
 
     Exit code: 0 when every question has an answer, right or wrong, 1 when some errored or could not be graded.
-    It is 2 for bad usage, when nothing was asked, and 4 when the run was stopped or its budget was exhausted.
+    It is 1, too, when a server or the hub could not be reached and nothing was asked.
+    It is 2 for bad usage, and 4 when the run was stopped or its budget was exhausted.
 
     Examples:
 

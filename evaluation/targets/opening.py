@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...schemas.errors import ConfigurationError
 from ...schemas.settings import Settings
 from .base import Opens
 from .definition import Definition, Kind
@@ -21,8 +22,14 @@ def _make(name: str, definition: Definition, settings: Settings, folder: Path) -
 
         return Endpoint(name, definition, settings)
     if definition.base_url is not None:
-        from .gateway import GatewayPolicy
-
+        try:
+            from .gateway import GatewayPolicy
+        except ModuleNotFoundError as exc:
+            if exc.name != "httpx":
+                raise
+            raise ConfigurationError(
+                f"target {name!r}: asking a gateway needs the client: pip install 'k2think[client]'"
+            ) from exc
         return GatewayPolicy(name, definition)
     from .embedded import EmbeddedPolicy
 
