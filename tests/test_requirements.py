@@ -19,6 +19,7 @@ FOLDERS = ("agents", "cli", "client", "grading", "schemas", "store", "workers")
 
 NEEDS_MORE_THAN_THE_BASE = {
     "grading/symbolic.py": {"sympy", "math_verify", "latex2sympy2_extended"},
+    **{f"grading/inside/{name}.py": {"wire"} for name in ("answer", "tests")},  # mounted beside each other in a sandbox
     **{f"client/{name}.py": {"httpx"} for name in ("asynchronous", "exchange", "failures", "links", "sync")},
 }
 """Modules that only their own process or caller imports: who asks for the client without httpx is told what to install."""
