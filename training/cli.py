@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +10,12 @@ import typer
 
 from . import commands
 from .data import commands as data_commands
+from .extras import require
 
 TRAINING_MODULES = ("torch", "openvino")
 CONVERSION_MODULES = ("torch", "transformers", "optimum", "openvino", "openvino_tokenizers")
 EXPORT_MODULES = ("openvino", "safetensors")
 EVALUATION_MODULES = ("openvino_genai",)
-MISSING_EXTRA_EXIT = 2
 
 app = typer.Typer(help="Train and evaluate models.", no_args_is_help=True)
 app.command()(data_commands.convert)
@@ -32,13 +31,6 @@ app.command(name="mini-data")(commands.mini_data)
 @app.callback()
 def _group() -> None:  # pyright: ignore[reportUnusedFunction]
     """Train and evaluate models."""
-
-
-def _require(modules: tuple[str, ...], extra: str) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        typer.echo(f"missing: {', '.join(missing)}; install with: pip install 'k2think[{extra}]'", err=True)
-        raise typer.Exit(MISSING_EXTRA_EXIT)
 
 
 @app.command()
@@ -61,7 +53,7 @@ def mini(
     The weights after each stage are OUT/base.pt, OUT/sft.pt and OUT/grpo.pt.
     The OpenVINO folder holds the last ones, and the others below `stages`.
     """
-    _require(TRAINING_MODULES if convert else TRAINING_MODULES[:1], "train")
+    require(TRAINING_MODULES if convert else TRAINING_MODULES[:1], "train")
     from .mini.curve import draw_curve
     from .mini.recipe import Recipe, make
 
@@ -84,7 +76,7 @@ def mini_convert(
     out: Annotated[Path, typer.Argument(file_okay=False, help="Model folder to write.")],
 ) -> None:
     """Convert a checkpoint to an OpenVINO model folder."""
-    _require(CONVERSION_MODULES, "train")
+    require(CONVERSION_MODULES, "train")
     from .mini.convert import convert
 
     convert(checkpoint, out)
@@ -101,7 +93,7 @@ def mini_export(
     ] = 1,
 ) -> None:
     """Write the bundled model as a Hugging Face-format checkpoint, as it is or wider (to measure engines with)."""
-    _require(EXPORT_MODULES, "train")
+    require(EXPORT_MODULES, "train")
     from ..agents.backends.openvino_folder import MODELS_DIR
     from .mini.huggingface import export
 
@@ -122,7 +114,7 @@ def mini_eval(
     ] = False,
 ) -> None:
     """Measure a model folder through openvino-genai and print JSON."""
-    _require(EVALUATION_MODULES, "embedded")
+    require(EVALUATION_MODULES, "embedded")
     from .mini.card import update_card
     from .mini.evaluate import evaluate
     from .mini.families import Side
