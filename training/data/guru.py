@@ -28,9 +28,7 @@ from .reading import Read, Row
 PASS_RATES = ("qwen2.5_7b_pass_rate", "qwen3_30b_pass_rate", "deepseek_r1_0528_pass_rate")
 UNPACKED_BYTES_MAX = 256_000_000
 """A packed field that is larger than this unpacked is refused."""
-_LEFT_OUT = frozenset(
-    {"reference", "solution", "prompt", "prefix", "raw_instruction", "raw_input", "original_question"}
-)
+_LEFT_OUT = frozenset({"reference", "solution", "prompt", "raw_instruction", "raw_input", "original_question"})
 """Of `extra_info`: a reference solution must not travel with the problem, and the rest is said in the prompt."""
 _OTHER_NAMES = {"source": "origin", "difficulty": "difficulty_label"}
 """Fields of `extra_info` whose names mean something else in a task's `meta`."""

@@ -203,7 +203,8 @@ def test_each_source_of_guru_becomes_a_task_of_its_domain(guru: Path, tmp_path: 
 
 
 ANSWERS = {
-    "codegen__leetcode2k": "```python\nclass Solution:\n    def isMirror(self, s):\n        return s == s[::-1]\n```",
+    # It needs the import that the problem gives.
+    "codegen__leetcode2k": "```python\nclass Solution:\n    def isMirror(self, s):\n        return s[: math.ceil(len(s) / 2)] == s[::-1][: math.ceil(len(s) / 2)]\n```",
     "codegen__taco": "```python\nn = int(input())\nprint(sorted(map(int, input().split()))[n // 2])\n```",
     "graph_logical_dataset": "<answer> ef </answer>",
     "logic__zebra_puzzle_dataset": '<answer>{"header": ["Position", "Pet", "Drink"], '
