@@ -12,6 +12,9 @@ from ..grading.score import score_task
 from ..schemas.errors import GradingError
 from ..schemas.scores import Score, Task
 
+UNJUDGED = "unjudged"
+"""Reason of a score that only a judge could have decided: no zero to learn from, since no judge is asked here."""
+
 
 class Rewards:
     """Grades answers by the tasks that they belong to, and counts what came of it."""
@@ -29,7 +32,7 @@ class Rewards:
         self._tallies = {False: _Tally(), True: _Tally()}
 
     def __call__(self, *, completions: Sequence[Any], index: Sequence[int], **kwargs: Any) -> list[float | None]:
-        """Return each answer's reward; None = its check failed, so that it teaches nothing.
+        """Return each answer's reward; None = it could not be decided (its check failed, or takes a judge) and teaches nothing.
 
         `index`: place of each answer's task. Raises GradingError when not one of them could be checked.
         """
@@ -44,7 +47,7 @@ class Rewards:
                 f"not one of {len(outcomes)} answers could be checked, so nothing would be learnt ({failures[0]}): put that "
                 "right and go on with --resume"
             ) from failures[0]
-        return [None if isinstance(outcome, GradingError) else outcome.value for outcome in outcomes]
+        return [_value(outcome) for outcome in outcomes]
 
     def figures(self, held_out: bool) -> dict[str, Any]:
         """Return what was counted since the last call."""
@@ -69,12 +72,16 @@ class _Tally:
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {}
         self._right = 0
+        self._unjudged = 0
         self._reasons: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
 
     def add(self, task: Task, outcome: Score | GradingError) -> None:
         if isinstance(outcome, GradingError):
             self._errors[outcome.code] += 1
+            return
+        if outcome.reason == UNJUDGED:
+            self._unjudged += 1
             return
         self._values.setdefault(task.domain.value, []).append(outcome.value)
         self._right += outcome.correct
@@ -83,16 +90,22 @@ class _Tally:
     def figures(self) -> dict[str, Any]:
         graded = sum(len(values) for values in self._values.values())
         errors = self._errors.total()
-        if not graded + errors:
+        answers = graded + errors + self._unjudged
+        if not answers:
             return {}
         return {
-            "answers": graded + errors,
+            "answers": answers,
             **({"correct_share": round(self._right / graded, 4)} if graded else {}),
             "grading_errors": errors,
             **({"errors_by_code": dict(self._errors)} if errors else {}),
+            **({"unjudged": self._unjudged} if self._unjudged else {}),
             "reasons": dict(self._reasons.most_common()),
             "reward_by_domain": {name: round(sum(v) / len(v), 4) for name, v in sorted(self._values.items())},
         }
+
+
+def _value(outcome: Score | GradingError) -> float | None:
+    return None if isinstance(outcome, GradingError) or outcome.reason == UNJUDGED else outcome.value
 
 
 def _text(completion: Any) -> str:

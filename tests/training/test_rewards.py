@@ -42,6 +42,22 @@ def test_a_check_that_fails_is_no_zero() -> None:
     assert figures["reward_by_domain"] == {"procedural": 0.5}
 
 
+def test_what_takes_a_judge_is_no_zero_either() -> None:
+    free = Task(
+        id="s", domain=Domain.science, source="stem_web", prompt="Why is the sky blue?", truth="Rayleigh scattering"
+    )
+    rewards = Rewards([free], held_out_from=1, at_once=1)
+    said = ["<answer>scattering of short waves by air</answer>", "<answer>Rayleigh scattering</answer>"]
+    assert rewards(completions=said, index=[0, 0]) == [None, 1.0]
+    figures = rewards.figures(False)
+    assert (figures["answers"], figures["unjudged"], figures["grading_errors"], figures["correct_share"]) == (
+        2,
+        1,
+        0,
+        1.0,
+    )
+
+
 def test_where_nothing_can_be_checked_training_ends() -> None:
     rewards = Rewards([task("a", None)], held_out_from=1, at_once=4)
     with pytest.raises(GradingError, match=r"not one of 2 answers could be checked.*--resume"):

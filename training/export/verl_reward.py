@@ -8,7 +8,9 @@ from typing import Any
 
 from ...grading.blocking import run
 from ...grading.score import score_task
+from ...schemas.errors import GradingError
 from ...schemas.scores import Domain, Task
+from ..rewards import UNJUDGED
 
 
 def compute_score(
@@ -16,7 +18,8 @@ def compute_score(
 ) -> dict[str, float]:
     """Return `score`, the reward, and `acc`, whether the answer counts as right (1 or 0).
 
-    `ground_truth` and `extra_info["meta"]` are JSON; `extra_info["opening"]` is what the prompt has written of the reply. Raises GradingError when the check fails: verl leaves the group out.
+    `ground_truth` and `extra_info["meta"]` are JSON; `extra_info["opening"]` is what the prompt has written of the reply.
+    Raises GradingError when the check fails or takes a judge: verl leaves the group out.
     """
     task = Task(
         id=extra_info["id"],
@@ -26,5 +29,7 @@ def compute_score(
         truth=json.loads(ground_truth),
         meta=json.loads(extra_info["meta"]),
     )
-    score = run(score_task(task, extra_info["opening"] + solution_str))
-    return {"score": score.value, "acc": float(score.correct)}
+    result = run(score_task(task, extra_info["opening"] + solution_str))
+    if result.reason == UNJUDGED:
+        raise GradingError(f"{task.id} of {data_source}: only a judge could decide this answer, and none is asked here")
+    return {"score": result.value, "acc": float(result.correct)}
