@@ -8,14 +8,25 @@ from dataclasses import dataclass
 
 from ...grading.score import score_sync
 from ...schemas.scores import Domain
-from .examples import FAMILY_WEIGHTS, judge_prompt, judge_verdict, plan_prompt, solve_prompt, wrong_answer
+from .examples import judge_prompt, judge_verdict, plan_prompt, solve_prompt, wrong_answer
 from .families import Problem, Side, draw_problem
 from .families.problem import chance, pick
 from .outside import draw_outside
 from .tokens import EOS_ID, decode, encode_prompt
 
-ROLE_SHARES = {"solve": 0.74, "judge": 0.14, "plan": 0.02, "refuse": 0.10}
+ROLE_SHARES = {"solve": 0.77, "judge": 0.15, "plan": 0.02, "refuse": 0.06}
 """Share of the asks by role."""
+ASK_WEIGHTS = {
+    "arithmetic": 2.0,
+    "equations": 0.5,
+    "words": 0.5,
+    "divisors": 0.8,
+    "ordering": 2.0,
+    "logic": 1.2,
+    "table": 1.6,
+    "robot": 1.4,
+}
+"""How often each family is asked: what SFT left weakest most, since groups that are all right teach nothing."""
 PLANNED_SHARE = 0.3
 """Share of the solver's asks with the right plan in front."""
 TIE_SHARE = 0.1
@@ -68,14 +79,12 @@ def wrong_pairs(ask: Ask, completions: list[list[int]]) -> list[tuple[Problem, s
     return [(ask.problem, str(answer)) for answer in sorted(map(str, answers))]
 
 
-def draw_ask(
-    rng: random.Random, own_wrong: list[tuple[Problem, str]], weights: dict[str, float] = FAMILY_WEIGHTS
-) -> Ask:
+def draw_ask(rng: random.Random, own_wrong: list[tuple[Problem, str]]) -> Ask:
     """One ask; ``own_wrong`` holds wrong answers that the model gave lately, for the judge to be asked about."""
     role = rng.choices(list(ROLE_SHARES), list(ROLE_SHARES.values()))[0]
     if role == "refuse":
         return refusal_ask(draw_outside(rng))
-    family = rng.choices(list(weights), list(weights.values()))[0]
+    family = rng.choices(list(ASK_WEIGHTS), list(ASK_WEIGHTS.values()))[0]
     problem = draw_problem(rng, family, Side.training)
     if role == "plan":
         return Ask("plan", family, encode_prompt(plan_prompt(problem.text)), problem.plan, problem)

@@ -32,7 +32,7 @@ from .parallel import Exchange, run_workers
 from .sample import sample
 from .trial import run_trial, trial_asks
 
-BETAS = (0.9, 0.98)
+BETAS = (0.9, 0.99)
 CLIP_NORM = 1.0
 MICRO_BATCH_TOKENS = 4096
 """Tokens of one backward pass, padding included."""
@@ -41,7 +41,7 @@ SPREAD_MIN = 1e-4
 CHECKPOINT_EVERY_STEPS = 10
 TRIAL_EVERY_STEPS = 25
 WARM_UP_STEPS = 10
-FINAL_RATE_SHARE = 0.1
+FINAL_RATE_SHARE = 0.05
 SMOOTHING = 0.9
 
 
@@ -51,13 +51,13 @@ class GrpoPlan:
 
     start: Path
     """Checkpoint to begin with."""
-    steps: int = 300
+    steps: int = 360
     """Optimiser steps."""
     asks: int = 32
     """Prompts a step and worker."""
     samples: int = 8
     """Samples a prompt: the group."""
-    peak_rate: float = 2e-4
+    peak_rate: float = 1.5e-4
     """Highest learning rate: a short warm-up, then a straight line down to ``FINAL_RATE_SHARE`` of it."""
     limit: int = 256
     """Tokens of a sample at most; a sample that is cut is worth 0."""

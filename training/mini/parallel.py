@@ -10,6 +10,7 @@ Gradients are added in worker order, so a run is reproducible from its seed on o
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ class Exchange:
 
 
 def _start(rank: int, work: Callable[..., None], exchange: Exchange, arguments: tuple[Any, ...]) -> None:
+    # Torch ends a worker by this signal when the run's own process dies; a shell has it ignored by what it starts with `&`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     work(rank, exchange, *arguments)
 
