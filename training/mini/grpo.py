@@ -51,14 +51,17 @@ class GrpoPlan:
 
     start: Path
     """Checkpoint to begin with."""
-    steps: int = 360
+    steps: int = 300
     """Optimiser steps."""
     asks: int = 32
     """Prompts a step and worker."""
     samples: int = 8
     """Samples a prompt: the group."""
-    peak_rate: float = 1.5e-4
+    peak_rate: float = 1.2e-4
     """Highest learning rate: a short warm-up, then a straight line down to ``FINAL_RATE_SHARE`` of it."""
+    sharpness_rate: float = 4e-3
+    """The same for the gains of the last norm. They scale all scores, which is the policy's own temperature: a direction that
+    every sample says something about, so it bears a rate that would be noise elsewhere."""
     limit: int = 256
     """Tokens of a sample at most; a sample that is cut is worth 0."""
 
@@ -83,7 +86,7 @@ class _State:
 def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, workers: int) -> None:
     model = new_model()
     model.load_state_dict(load(plan.start)["model"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.peak_rate, betas=BETAS, weight_decay=0.0, fused=True)
+    optimizer = new_optimizer(model, plan)
     state = _State()
     unfinished = out / "grpo.unfinished.pt"
     if unfinished.exists():
@@ -119,7 +122,7 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         used = exchange.average(rank, parameters, sum(len(text) for _, text, _ in rows))
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(plan, state.step)
+            group["lr"] = group["peak"] * rate_share(plan, state.step)
         if used:
             optimizer.step()
         state.step += 1
@@ -131,10 +134,18 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         reporter.finish(model)
 
 
-def learning_rate(plan: GrpoPlan, step: int) -> float:
-    """A short linear rise, then a straight line down to ``FINAL_RATE_SHARE`` of the peak."""
+def new_optimizer(model: MiniModel, plan: GrpoPlan) -> torch.optim.AdamW:
+    """AdamW without weight decay, the last norm's gains with a rate of their own."""
+    gains = model.norm.weight
+    others = [parameter for parameter in model.parameters() if parameter is not gains]
+    groups = [{"params": others, "peak": plan.peak_rate}, {"params": [gains], "peak": plan.sharpness_rate}]
+    return torch.optim.AdamW(groups, lr=plan.peak_rate, betas=BETAS, weight_decay=0.0, fused=True)
+
+
+def rate_share(plan: GrpoPlan, step: int) -> float:
+    """Share of the peak rates: a short linear rise, then a straight line down to ``FINAL_RATE_SHARE``."""
     down = 1 - (1 - FINAL_RATE_SHARE) * step / plan.steps
-    return plan.peak_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * down
+    return min(1.0, (step + 1) / WARM_UP_STEPS) * down
 
 
 def accumulate(model: MiniModel, rows: Sequence[tuple[list[int], list[int], float]]) -> None:

@@ -16,7 +16,7 @@ class Journal:
         self._path, self._stage = path, stage
         self._begun = time.monotonic() - wall_s
         rows = read_metrics(path) if path.exists() else []
-        kept = [row for row in rows if row["stage"] != stage or row["step"] <= step]
+        kept = [row for row in rows if row["stage"] != stage or (step > 0 and row["step"] <= step)]
         unfinished = path.with_suffix(".partial")
         unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         unfinished.replace(path)
