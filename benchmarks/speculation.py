@@ -45,7 +45,8 @@ def problems(families: list[str], number: int, *, seed: int) -> list[str]:
     """Prompts of held-out problems, the families in turn."""
     rng = random.Random(seed)
     return [
-        solve_prompt(draw_problem(rng, families[index % len(families)], Side.development).text) for index in range(number)
+        solve_prompt(draw_problem(rng, families[index % len(families)], Side.development).text)
+        for index in range(number)
     ]
 
 

@@ -68,7 +68,9 @@ def right_or_wrong(right: bool, generator: random.Random | None = None) -> Grade
 
 def spent(calls: int, completion: int, cost: float | None = None) -> Spent:
     """What a role cost."""
-    return Spent(calls=calls, usage=TokenUsage(prompt=50 * calls, completion=completion), seconds=0.5 * calls, cost=cost)
+    return Spent(
+        calls=calls, usage=TokenUsage(prompt=50 * calls, completion=completion), seconds=0.5 * calls, cost=cost
+    )
 
 
 def outcome(item: Item, target: str, final: Graded, *, repeat: int = 0, **more: Any) -> Outcome:
