@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,15 @@ def _takes_minutes(item: pytest.Item) -> bool:
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores, four at most: the tests of stacks wait more than they work."""
     return min(4, (os.cpu_count() or 1) + 1)
+
+
+@pytest.fixture(autouse=True)
+def settings_read_anew() -> Iterator[None]:
+    """A process reads its settings once; here every test has an environment of its own."""
+    yield
+    module = sys.modules.get("k2think.schemas.settings")
+    if module is not None:
+        module.load_settings.cache_clear()
 
 
 def _package_folder(name: str) -> Path:
