@@ -58,6 +58,7 @@ ONLY_WITH_ALL = {
     "test_models.py[real]": "a conversion, for which torch is installed apart",
     "test_pooler.py": "behind PgBouncer, where it is installed",
     "test_report_reading.py": "the report of evaluations in a browser, with axe-core",
+    "test_survival.py[sync]": "the deaths that the asynchronous client lives through, for the other",
     "test_telemetry.py": "three stacks with a collector",
     "test_tenants.py::cli": "forty processes of the command line",
     "test_train.py[processes]": "base, SFT and GRPO in two real processes each",
