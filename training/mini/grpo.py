@@ -1,8 +1,11 @@
-"""GRPO: a group of samples a prompt at temperature 1, each compared with the mean of its group.
+"""GRPO: a group of samples a prompt at temperature 1, each compared with its group, token by token.
+
+The baseline of a token is the mean reward of the group's samples that share everything before it, not that of the whole group:
+traces of one problem agree for long stretches, so a group is a small tree whose forks say which token mattered.
 
 Strictly on-policy: every batch of samples is used for one step and thrown away, so the ratio to the sampling policy is 1 and
-clipping has nothing to do. No KL term, no entropy bonus, loss averaged over tokens. Groups whose rewards are all equal teach
-nothing and are dropped before the backward pass.
+clipping has nothing to do. No KL term, no entropy bonus, loss averaged over the tokens that count. Samples of a group whose
+rewards are all equal teach nothing and are dropped before the backward pass.
 
 Every step draws from a seed of its own, so a run that was killed and resumed equals one that was not.
 """
@@ -17,10 +20,12 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from .asks import Ask, draw_ask, reward, wrong_pairs
@@ -36,8 +41,6 @@ BETAS = (0.9, 0.99)
 CLIP_NORM = 1.0
 MICRO_BATCH_TOKENS = 4096
 """Tokens of one backward pass, padding included."""
-SPREAD_MIN = 1e-4
-"""Added to a group's standard deviation."""
 CHECKPOINT_EVERY_STEPS = 10
 TRIAL_EVERY_STEPS = 25
 WARM_UP_STEPS = 10
@@ -51,25 +54,43 @@ class GrpoPlan:
 
     start: Path
     """Checkpoint to begin with."""
-    steps: int = 300
+    steps: int = 160
     """Optimiser steps."""
     asks: int = 32
     """Prompts a step and worker."""
     samples: int = 8
     """Samples a prompt: the group."""
-    peak_rate: float = 1.2e-4
+    peak_rate: float = 3e-3
     """Highest learning rate: a short warm-up, then a straight line down to ``FINAL_RATE_SHARE`` of it."""
-    sharpness_rate: float = 4e-3
-    """The same for the gains of the last norm. They scale all scores, which is the policy's own temperature: a direction that
-    every sample says something about, so it bears a rate that would be noise elsewhere."""
     limit: int = 256
     """Tokens of a sample at most; a sample that is cut is worth 0."""
 
 
-def advantages(rewards: Sequence[float]) -> list[float]:
-    """How much better each sample of a group is than their mean, in standard deviations; all 0 when none differs."""
-    values = torch.tensor(rewards)
-    return ((values - values.mean()) / (values.std(correction=0) + SPREAD_MIN)).tolist()
+def advantages(texts: Sequence[Sequence[int]], rewards: Sequence[float]) -> list[list[float]]:
+    """What each token of a group's samples changed: the mean reward of the samples that share everything up to and with it,
+    minus that of those that share everything before it, in standard deviations of the group's rewards.
+
+    The tokens that all samples share, and those after the last fork, changed nothing and get 0: so a sample is not blamed
+    for the whole of its text but for the token at which it left the better ones.
+    """
+    children: dict[tuple[int, int], int] = {}
+    sums, counts = [0.0], [0]
+    paths: list[list[int]] = []
+    for text, worth in zip(texts, rewards, strict=True):
+        path = [0]
+        for token in text:
+            node = children.setdefault((path[-1], token), len(sums))
+            if node == len(sums):
+                sums.append(0.0)
+                counts.append(0)
+            path.append(node)
+        for node in path:
+            sums[node] += worth
+            counts[node] += 1
+        paths.append(path)
+    means = [total / count for total, count in zip(sums, counts, strict=True)]
+    spread = (sum((worth - means[0]) ** 2 for worth in rewards) / len(rewards)) ** 0.5 or 1.0
+    return [[(means[after] - means[before]) / spread for before, after in pairwise(path)] for path in paths]
 
 
 @dataclass
@@ -86,7 +107,8 @@ class _State:
 def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, workers: int) -> None:
     model = new_model()
     model.load_state_dict(load(plan.start)["model"])
-    optimizer = new_optimizer(model, plan)
+    parameters = trained(model)
+    optimizer = torch.optim.AdamW(parameters, lr=plan.peak_rate, betas=BETAS, weight_decay=0.0, fused=True)
     state = _State()
     unfinished = out / "grpo.unfinished.pt"
     if unfinished.exists():
@@ -95,7 +117,6 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         optimizer.load_state_dict(loaded["optimizer"])
         state = _State(**loaded["state"])
     reporter = _Reporter(plan, out, state, model) if rank == 0 else None
-    parameters = list(model.parameters())
     generator = torch.Generator()
     own_wrong: list[tuple[Problem, str]] = []
     while state.step < plan.steps:
@@ -112,17 +133,17 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         rewards = [[reward(ask, text) for text in group] for ask, group in zip(asks, groups, strict=True)]
         own_wrong = [pair for ask, group in zip(asks, groups, strict=True) for pair in wrong_pairs(ask, group)]
         rows = [
-            (ask.prompt, text, advantage)
+            (ask.prompt, text, changes)
             for ask, group, worths in zip(asks, groups, rewards, strict=True)
-            for text, advantage in zip(group, advantages(worths), strict=True)
-            if max(worths) != min(worths)
+            for text, changes in zip(group, advantages(group, worths), strict=True)
+            if any(changes)
         ]
         model.zero_grad(set_to_none=True)
         accumulate(model, rows)
-        used = exchange.average(rank, parameters, sum(len(text) for _, text, _ in rows))
+        used = exchange.average(rank, parameters, sum(change != 0 for _, _, changes in rows for change in changes))
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate_share(plan, state.step)
+            group["lr"] = learning_rate(plan, state.step)
         if used:
             optimizer.step()
         state.step += 1
@@ -134,22 +155,25 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         reporter.finish(model)
 
 
-def new_optimizer(model: MiniModel, plan: GrpoPlan) -> torch.optim.AdamW:
-    """AdamW without weight decay, the last norm's gains with a rate of their own."""
-    gains = model.norm.weight
-    others = [parameter for parameter in model.parameters() if parameter is not gains]
-    groups = [{"params": others, "peak": plan.peak_rate}, {"params": [gains], "peak": plan.sharpness_rate}]
-    return torch.optim.AdamW(groups, lr=plan.peak_rate, betas=BETAS, weight_decay=0.0, fused=True)
+def trained(model: MiniModel) -> list[Tensor]:
+    """What GRPO trains: the gains of the norms and the biases, 3,200 numbers; the matrices stay as SFT made them.
+
+    Some hundred thousand samples say little about a policy that is right nine times in ten. Spread over a million weights, the
+    noise of that little did more harm than its signal did good; the gains and biases can sharpen and reweigh what is there.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.dim() == 1)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def rate_share(plan: GrpoPlan, step: int) -> float:
-    """Share of the peak rates: a short linear rise, then a straight line down to ``FINAL_RATE_SHARE``."""
+def learning_rate(plan: GrpoPlan, step: int) -> float:
+    """A short linear rise, then a straight line down to ``FINAL_RATE_SHARE`` of the peak."""
     down = 1 - (1 - FINAL_RATE_SHARE) * step / plan.steps
-    return min(1.0, (step + 1) / WARM_UP_STEPS) * down
+    return plan.peak_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * down
 
 
-def accumulate(model: MiniModel, rows: Sequence[tuple[list[int], list[int], float]]) -> None:
-    """Adds the gradient of minus the sum over tokens of advantage times log-probability, over (prompt, sample, advantage)."""
+def accumulate(model: MiniModel, rows: Sequence[tuple[list[int], list[int], list[float]]]) -> None:
+    """Adds the gradient of minus the sum over tokens of advantage times log-probability, over (prompt, sample, advantages)."""
     waiting = sorted(rows, key=lambda row: len(row[0]) + len(row[1]))
     while waiting:
         longest = len(waiting[-1][0]) + len(waiting[-1][1])
@@ -157,9 +181,9 @@ def accumulate(model: MiniModel, rows: Sequence[tuple[list[int], list[int], floa
         batch, waiting = waiting[-size:], waiting[:-size]
         ids = torch.zeros(len(batch), longest, dtype=torch.long)
         weights = torch.zeros(len(batch), longest)
-        for row, (prompt, text, advantage) in enumerate(batch):
+        for row, (prompt, text, changes) in enumerate(batch):
             ids[row, : len(prompt) + len(text)] = torch.tensor(prompt + text)
-            weights[row, len(prompt) : len(prompt) + len(text)] = advantage
+            weights[row, len(prompt) : len(prompt) + len(text)] = torch.tensor(changes)
         counted = torch.nonzero(weights[:, 1:].reshape(-1))[:, 0]
         hidden = model(ids[:, :-1]).reshape(-1, model.config.width)[counted]
         scores = functional.linear(hidden, model.embedding.weight)
@@ -214,6 +238,6 @@ def run_grpo(plan: GrpoPlan, out: Path, *, seed: int, workers: int) -> Path:
     Another number of ``workers`` gives other weights. Raises ``RuntimeError`` when a worker fails.
     """
     out.mkdir(parents=True, exist_ok=True)
-    size = sum(parameter.numel() for parameter in new_model().parameters())
+    size = sum(parameter.numel() for parameter in trained(new_model()))
     run_workers(work, workers, size, plan, out, seed, workers)
     return out / "grpo.pt"
