@@ -49,6 +49,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+TRAINED = 3200
+"""Norm gains and biases: what GRPO trains."""
+
+
 class KilledError(Exception):
     """Stands for the end of the process."""
 
@@ -56,8 +60,10 @@ class KilledError(Exception):
 class Mortal(Exchange):
     """The exchange of a single worker, which is killed in the middle of a step."""
 
-    def __init__(self, steps: int) -> None:
-        super().__init__(1, sum(parameter.numel() for parameter in new_model().parameters()), threading.Barrier(1))
+    def __init__(self, steps: int, size: int = 0) -> None:
+        super().__init__(
+            1, size or sum(parameter.numel() for parameter in new_model().parameters()), threading.Barrier(1)
+        )
         self._left = steps
 
     def average(self, rank: int, parameters: Any, weight: float) -> float:
@@ -94,8 +100,7 @@ def workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return 2
 
     def run_here(work: Callable[..., None], workers: int, size: int, *arguments: Any) -> None:
-        assert size == sum(parameter.numel() for parameter in new_model().parameters())
-        work(0, Mortal(-1), *arguments)
+        work(0, Mortal(-1, size), *arguments)
 
     for module in (supervised, grpo):
         monkeypatch.setattr(module, "run_workers", run_here)
@@ -227,11 +232,19 @@ def test_what_is_looked_at_while_training_is_never_reported(monkeypatch: pytest.
 # ---- GRPO
 
 
-def test_advantages_compare_a_sample_with_its_group() -> None:
-    assert advantages([1.0, 1.0, 1.0]) == [0.0, 0.0, 0.0]
-    better, *worse = advantages([1.0, 0.0, 0.0, 0.0])
-    assert better == pytest.approx(3**0.5, rel=1e-3)
-    assert worse == pytest.approx([-(3**-0.5)] * 3, rel=1e-3)
+def test_a_token_is_credited_with_what_it_changed_in_the_group() -> None:
+    # Given four samples of which one leaves the others at its second token, and is wrong
+    right, wrong, other = [1, 2, 3], [1, 4, 5], [1, 2, 6]
+    changes = advantages([right, right, wrong, other], [1.0, 1.0, 0.0, 1.0])
+    # Then only the fork counts, in standard deviations of the group
+    spread = (0.75 * 0.25) ** 0.5
+    assert changes[0] == changes[1] == pytest.approx([0.0, 0.25 / spread, 0.0])
+    assert changes[2] == pytest.approx([0.0, -0.75 / spread, 0.0])
+    assert changes[3] == pytest.approx([0.0, 0.25 / spread, 0.0])
+    # And what a sample's tokens changed adds up to what the whole sample is better than its group
+    assert sum(changes[2]) == pytest.approx((0.0 - 0.75) / spread)
+    # And a group whose samples are worth the same says nothing
+    assert advantages([right, wrong], [1.0, 1.0]) == [[0.0] * 3, [0.0] * 3]
 
 
 def test_a_step_makes_better_samples_likelier_and_worse_ones_less_likely() -> None:
@@ -247,7 +260,7 @@ def test_a_step_makes_better_samples_likelier_and_worse_ones_less_likely() -> No
         return float(chances.gather(-1, torch.tensor(text)[:, None]).sum().detach())
 
     before = chance(good), chance(bad)
-    accumulate(model, [(prompt, good, 1.0), (prompt, bad, -1.0)])
+    accumulate(model, [(prompt, good, [1.0] * len(good)), (prompt, bad, [-1.0] * len(bad))])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter -= 1e-3 * parameter.grad
@@ -257,11 +270,11 @@ def test_a_step_makes_better_samples_likelier_and_worse_ones_less_likely() -> No
 
 def test_the_gradient_is_that_of_advantage_times_log_probability() -> None:
     model = small_model(layers=1)
-    rows = [([5, 6], [7, 8, EOS_ID], 0.5), ([5], [9, EOS_ID], -2.0), ([5, 6, 7, 8], [9], 1.5)]
+    rows = [([5, 6], [7, 8, EOS_ID], [0.5, 0.0, -1.0]), ([5], [9, EOS_ID], [-2.0, 1.0]), ([5, 6, 7, 8], [9], [1.5])]
     expected = torch.zeros(())
-    for prompt, text, advantage in rows:
+    for prompt, text, changes in rows:
         chances = torch.log_softmax(model.logits(torch.tensor([prompt + text])), -1)[0, len(prompt) - 1 : -1]
-        expected = expected - advantage * chances.gather(-1, torch.tensor(text)[:, None]).sum()
+        expected = expected - (torch.tensor(changes) * chances.gather(-1, torch.tensor(text)[:, None])[:, 0]).sum()
     wanted = torch.autograd.grad(expected, list(model.parameters()))
     accumulate(model, rows)
     for parameter, gradient in zip(model.parameters(), wanted, strict=True):
@@ -280,10 +293,13 @@ def test_grpo_that_was_killed_equals_one_that_was_not(tmp_path: Path, monkeypatc
 
     def run(name: str, steps: int) -> None:
         (tmp_path / name).mkdir(exist_ok=True)
-        grpo.work(0, Mortal(steps), plan, tmp_path / name, 5, 1)
+        grpo.work(0, Mortal(steps, TRAINED), plan, tmp_path / name, 5, 1)
 
     run("whole", 100)
     assert digest(tmp_path / "whole" / "grpo.pt") != digest(tmp_path / "start.pt")
+    before, after = (load_model(path).state_dict() for path in (tmp_path / "start.pt", tmp_path / "whole" / "grpo.pt"))
+    moved = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert {before[name].dim() for name in moved} == {1}, "the matrices stay as SFT made them"
     # When a run is killed in its fourth step and gone on with
     with pytest.raises(KilledError):
         run("cut", 3)
