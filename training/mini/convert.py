@@ -87,12 +87,15 @@ def to_transformers(model: MiniModel) -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     shape = model.config
-    config = Qwen2Config(
-        vocab_size=shape.vocabulary, hidden_size=shape.width, intermediate_size=shape.feed_forward, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, max_position_embeddings=shape.max_positions,
-        rope_parameters={"rope_theta": ROPE_BASE, "rope_type": "default"}, rms_norm_eps=RMS_EPSILON, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=EOS_ID, pad_token_id=PAD_ID,
-    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "vocab_size": shape.vocabulary, "hidden_size": shape.width, "intermediate_size": shape.feed_forward,
+        "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,
+        "max_position_embeddings": shape.max_positions, "rms_norm_eps": RMS_EPSILON, "tie_word_embeddings": True,
+        "rope_parameters": {"rope_theta": ROPE_BASE, "rope_type": "default"},
+        "bos_token_id": None, "eos_token_id": EOS_ID, "pad_token_id": PAD_ID,
+    }  # fmt: skip
+    # By name: what its initialiser takes is declared in some releases of transformers only.
+    config = Qwen2Config(**fields)
     weights = to_qwen2(model)
     converted = Qwen2ForCausalLM(config)
     converted.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}, strict=True)

@@ -158,8 +158,8 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
 def trained(model: MiniModel) -> list[Tensor]:
     """What GRPO trains: the gains of the norms and the biases, 3,200 numbers; the matrices stay as SFT made them.
 
-    Some hundred thousand samples say little about a policy that is right nine times in ten. Spread over a million weights, the
-    noise of that little did more harm than its signal did good; the gains and biases can sharpen and reweigh what is there.
+    Some hundred thousand samples say little about a policy that is right nine times in ten. Trained with all weights the reward fell
+    at rates of 3e-4 and 8e-4, and no gain could be told from noise at 1e-4; the gains and biases can sharpen what is there.
     """
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.dim() == 1)
