@@ -9,16 +9,11 @@ of their own).
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import re
-import resource
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TextIO
+from typing import Any
 
 import sympy
 from latex2sympy2_extended import latex2sympy
@@ -26,6 +21,7 @@ from math_verify import verify
 from sympy.parsing import sympy_parser
 
 from ..schemas.checks import AnswerForm
+from .child import bound, open_replies, serve
 from .compare import Scalar, compare
 from .normal import to_latex
 from .number import Number
@@ -39,8 +35,6 @@ ZERO_RELATIVE = sympy.Rational(1, 10**20)
 """A difference smaller than this part of the values is zero: ten guard digits below DIGITS."""
 MIN_POINTS = 3
 """Valid test points that make an identity believed."""
-CPU_SPARE_S = 2
-"""CPU seconds beyond the caller's wall-clock limit after which the kernel ends this process, should the parent be gone."""
 
 # Fixed, pairwise unrelated rationals of both signs; symbol number i takes the value at (row + 7 i).
 _POINTS = [
@@ -213,42 +207,14 @@ def _refuse_evaluation(*_: object, **__: object) -> None:
     raise RuntimeError("evaluating Python text is disabled in the grading process")
 
 
-def _limit(kind: int, soft: int, hard: int) -> None:
-    with suppress(OSError, ValueError):  # a limit that the platform lacks leaves the parent's clock in charge
-        resource.setrlimit(kind, (soft, hard))
-
-
-def _serve(requests: TextIO, replies: TextIO) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    replies.write('{"ready": true}\n')
-    replies.flush()
-    for line in requests:
-        request: dict[str, Any] = json.loads(line)
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + request["limit_s"] + CPU_SPARE_S), hard)
-        try:
-            reply = _answer(request)
-        except MemoryError:
-            reply = {"verdict": None, "memory": True}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
-        if "memory" in reply:
-            return  # what was allocated half-way is not trusted; the parent starts a fresh process
-
-
 def main() -> None:
     """Serve comparisons until standard input closes."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not speak in the protocol
+    replies = open_replies()
     sympy_parser.parse_expr = _read_number_only
     sympy_parser.eval_expr = _refuse_evaluation
-    memory_bytes = int(sys.argv[1])
-    _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes)
-    _limit(resource.RLIMIT_CORE, 0, 0)
-    _limit(resource.RLIMIT_FSIZE, 0, 0)
+    bound(int(sys.argv[1]))
     _parse(r"\frac{1}{2}+x")  # the grammar warms up before the first clock runs
-    with suppress(BrokenPipeError):
-        _serve(sys.stdin, replies)
+    serve(_answer, replies)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import functools
 import importlib
 import json
 import math
-import os
 import re
 import resource
 import sys
@@ -26,15 +25,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
+from ..child import bound, open_replies, serve
 from ..number import parse_number
 from .literal import read_literal
 
 GARBAGE = ("", "qzxj", "?", "{}", "[]", "()", "no such answer", "P ∨ ¬P")
 """Answers that are right nowhere."""
-CPU_SPARE_S = 2
-"""CPU seconds beyond the caller's limit after which the kernel ends this process, should the parent be gone."""
 
 Scorer = Callable[..., Any]
 
@@ -193,43 +191,15 @@ def _verifier(name: str) -> Scorer:
     return reasoning_gym.get_score_answer_fn(name)
 
 
-def _limit(kind: int, soft: int, hard: int) -> None:
-    with suppress(OSError, ValueError):  # a limit that the platform lacks leaves the parent's clock in charge
-        resource.setrlimit(kind, (soft, hard))
-
-
-def _serve(requests: TextIO, replies: TextIO) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    replies.write('{"ready": true}\n')
-    replies.flush()
-    for line in requests:
-        request: dict[str, Any] = json.loads(line)
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + request["limit_s"] + CPU_SPARE_S), hard)
-        try:
-            reply = _answer(request)
-        except MemoryError:
-            reply = {"memory": True}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
-        if "memory" in reply:
-            return
-
-
 def main() -> None:
     """Serve scores until standard input closes."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not speak in the protocol
+    replies = open_replies()
     leave_out_plots()
     _take_out_evaluation()
     with open("/proc/self/statm", encoding="ascii") as sizes:
         already = int(sizes.read().split()[0]) * resource.getpagesize()
-    memory_bytes = int(sys.argv[1]) + already  # the libraries' own maps are not the answer's doing
-    _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes)
-    _limit(resource.RLIMIT_CORE, 0, 0)
-    _limit(resource.RLIMIT_FSIZE, 0, 0)
-    with suppress(BrokenPipeError):
-        _serve(sys.stdin, replies)
+    bound(int(sys.argv[1]) + already)  # the libraries' own maps are not the answer's doing
+    serve(_answer, replies)
 
 
 if __name__ == "__main__":

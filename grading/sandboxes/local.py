@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -65,12 +66,12 @@ class Command:
     """Open files that it inherits."""
 
 
-class LocalSandbox:
+class LocalSandbox(ABC):
     """A sandbox that is a program of this machine. Its kinds say how the command line is made, and whether it works."""
 
+    @abstractmethod
     def command(self, program: Program, limits: SandboxLimits) -> AbstractAsyncContextManager[Command]:
         """Return how `program` is started; what that needs is cleared away at the end of the context."""
-        raise NotImplementedError
 
     async def run(self, program: Program, *, stdin: str, limits: SandboxLimits, renewals: int = 0) -> SandboxResult:
         """Run one program; see :class:`~.base.Sandbox`."""
