@@ -18,6 +18,7 @@ from ...schemas.errors import SandboxUnavailable
 from .base import MAX_PROGRAM_BYTES, Outcome, Program, SandboxLimits, SandboxResult
 
 OPEN_FILES_MAX = 64
+INPUT_CLOSES_S = 1.0
 CPU_SPARE_S = 1
 """CPU seconds beyond the limit after which the kernel ends a program; the wall clock usually comes first."""
 SCRATCH = "/tmp"  # noqa: S108  the sandbox's own, empty
@@ -154,6 +155,7 @@ class _Running:
             self.kill()
             feeding.cancel()
             await asyncio.gather(feeding, ending, return_exceptions=True)
+            await self._close_input()
             if self._handle >= 0:
                 os.close(self._handle)
                 self._handle = -1
@@ -192,6 +194,17 @@ class _Running:
                 self._process.stdin.write(stdin)
                 await self._process.stdin.drain()
             self._process.stdin.close()
+
+    async def _close_input(self) -> None:
+        """Close the pipe even where the program left its input unread: the caller's event loop may end next."""
+        stdin = self._process.stdin
+        if stdin is None:
+            return
+        if not stdin.is_closing():
+            stdin.transport.abort()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(INPUT_CLOSES_S):
+                await stdin.wait_closed()
 
     async def _collect(self, stream: asyncio.StreamReader | None, buffer: bytearray, *, marks: bool = False) -> None:
         """Read to the end; more than the limit kills the program.
