@@ -124,9 +124,9 @@ def writes_outside():
 
 def open_files():
     """What is inherited: the three standard files, and nothing else."""
-    return [
-        f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}" for fd in range(3, 64) if os.path.lexists(f"/proc/self/fd/{fd}")
-    ]
+    # The folder is listed through a file of its own, which is closed when its link is asked for.
+    held = [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and os.path.lexists(f"/proc/self/fd/{fd}")]
+    return [f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}" for fd in held]
 
 
 def devices():
