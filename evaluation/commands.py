@@ -9,6 +9,17 @@ import typer
 from pydantic import ValidationError
 
 from ..schemas.errors import InvalidRequest, explain
+from .suite_arguments import (
+    Hub,
+    Limit,
+    Number,
+    PublishedFrom,
+    PublishedUntil,
+    Revision,
+    ScicodeTargets,
+    Seed,
+    SuitePath,
+)
 
 
 def eval_run(
@@ -18,29 +29,19 @@ def eval_run(
         list[str], typer.Option("--target", "-t", help="Target by its name in the targets file; repeat for more.")
     ],
     targets: Annotated[Path, typer.Option(help="TOML file with a table for each target.")] = Path("targets.toml"),
-    n: Annotated[int | None, typer.Option("--n", min=1, help="mini: problems in all. Default: 800.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the draw (mini), or of the order of choices (gpqa_diamond).")
-    ] = None,
+    n: Number = None,
+    seed: Seed = None,
     report: Annotated[
         bool, typer.Option("--report", help="mini: problems kept for figures that are published; never choose by them.")
     ] = False,
     family: Annotated[list[str] | None, typer.Option(help="mini: this family alone; repeat for more.")] = None,
-    path: Annotated[Path | None, typer.Option(help="File or folder of a published set, instead of the hub.")] = None,
-    hub: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Data set at the hub, instead of the usual.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch at the hub.")] = None,
-    published_from: Annotated[
-        str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="livecodebench_v5: first day of contests.")
-    ] = None,
-    published_until: Annotated[
-        str | None, typer.Option("--until", metavar="YYYY-MM-DD", help="livecodebench_v5: last day of contests.")
-    ] = None,
-    targets_h5: Annotated[
-        Path | None, typer.Option("--scicode-targets", help="scicode: test_data.h5 with the expected values.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many items alone.")] = None,
+    path: SuitePath = None,
+    hub: Hub = None,
+    revision: Revision = None,
+    published_from: PublishedFrom = None,
+    published_until: PublishedUntil = None,
+    targets_h5: ScicodeTargets = None,
+    limit: Limit = None,
     repeats: Annotated[int, typer.Option(min=1, max=1_000, help="Times that each item is asked, other seeds.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, max=10_000, help="Items asked at once of one target.")] = 32,
     budget_calls: Annotated[int | None, typer.Option(min=1, help="Model calls that the run may make in all.")] = None,

@@ -10,6 +10,17 @@ from pydantic import ValidationError
 
 from ..schemas.errors import InvalidRequest, explain
 from ..schemas.evaluation import OverlapKind
+from .suite_arguments import (
+    Hub,
+    Limit,
+    Number,
+    PublishedFrom,
+    PublishedUntil,
+    Revision,
+    ScicodeTargets,
+    Seed,
+    SuitePath,
+)
 
 if TYPE_CHECKING:
     from ..schemas.evaluation import Item
@@ -44,23 +55,15 @@ def eval_contamination(
     problems_only: Annotated[
         bool, typer.Option("--problems-only", help="Look at what the data asks, not at what it answers.")
     ] = False,
-    n: Annotated[int | None, typer.Option("--n", min=1, help="mini: problems in all.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="mini: of the draw.")] = None,
-    path: Annotated[Path | None, typer.Option(help="File or folder of a published suite, instead of the hub.")] = None,
-    hub: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="Data set of the suite at the hub, instead of the usual.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch of it.")] = None,
-    published_from: Annotated[
-        str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="livecodebench_v5: first day of contests.")
-    ] = None,
-    published_until: Annotated[
-        str | None, typer.Option("--until", metavar="YYYY-MM-DD", help="livecodebench_v5: last day of contests.")
-    ] = None,
-    targets_h5: Annotated[
-        Path | None, typer.Option("--scicode-targets", help="scicode: test_data.h5 with the expected values.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many items alone.")] = None,
+    n: Number = None,
+    seed: Seed = None,
+    path: SuitePath = None,
+    hub: Hub = None,
+    revision: Revision = None,
+    published_from: PublishedFrom = None,
+    published_until: PublishedUntil = None,
+    targets_h5: ScicodeTargets = None,
+    limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of Markdown.")] = False,
 ) -> None:
     """Look for a suite's items in training data: whole, 13 or 8 words in a row, or nearly.

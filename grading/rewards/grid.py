@@ -11,7 +11,7 @@ from ...schemas.errors import GradingError
 from ...schemas.scores import Score
 from ..extract import visible_text
 from .final import Meta, marked_answer, no_answer, right, wrong
-from .literal import Unreadable, find_literals, read_literal
+from .literal import find_literals, read_truth
 
 MAX_SIDE = 200
 
@@ -54,13 +54,7 @@ def show_grid(grid: Grid) -> str:
 
 
 def _truth_grid(truth: JsonValue) -> Grid:
-    value: Any = truth
-    if isinstance(truth, str):
-        try:
-            value = read_literal(truth)
-        except Unreadable as exc:
-            raise GradingError(f"the truth of a grid problem is no list of rows: {exc}") from exc
-    grid = _as_grid(value)
+    grid = _as_grid(read_truth(truth, "a grid problem"))
     if grid is None:
         raise GradingError("the truth of a grid problem must be rows of whole numbers")
     return grid

@@ -11,6 +11,10 @@ import re
 from collections.abc import Hashable
 from typing import Any
 
+from pydantic import JsonValue
+
+from ...schemas.errors import GradingError
+
 MAX_CHARS = 400_000
 MAX_DEPTH = 60
 MAX_INT_DIGITS = 4_000
@@ -47,6 +51,16 @@ def read_literal(text: str, *, bare_words: bool = False) -> Literal:
     value = reader.value(0)
     reader.expect_end()
     return value
+
+
+def read_truth(truth: JsonValue, problem: str) -> Any:
+    """Return the value of a truth, which may be written as text; `problem` names the kind. Raises GradingError."""
+    if not isinstance(truth, str):
+        return truth
+    try:
+        return read_literal(truth)
+    except Unreadable as exc:
+        raise GradingError(f"the truth of {problem} cannot be read: {exc}") from exc
 
 
 def find_literals(text: str, opening: str = "[{", *, bare_words: bool = False) -> list[Literal]:

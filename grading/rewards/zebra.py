@@ -15,7 +15,7 @@ from ...schemas.scores import Score
 from ..extract import visible_text
 from ..normal import fold
 from .final import Meta, describe, marked_answer, no_answer, right, wrong
-from .literal import Unreadable, find_literals, read_literal
+from .literal import find_literals, read_truth
 
 MAX_CELLS = 10_000
 
@@ -66,13 +66,7 @@ def score_zebra(text: str, truth: JsonValue, meta: Meta) -> Score:
 
 
 def _truth_table(truth: JsonValue) -> _Table:
-    value: Any = truth
-    if isinstance(truth, str):
-        try:
-            value = read_literal(truth)
-        except Unreadable as exc:
-            raise GradingError(f"the truth of a zebra puzzle is no table: {exc}") from exc
-    table = _as_table(value)
+    table = _as_table(read_truth(truth, "a zebra puzzle"))
     if table is None or not table.header or any(len(row) != len(table.header) for row in table.rows):
         raise GradingError(f"the truth of a zebra puzzle must be a table with header and rows, not {describe(truth)}")
     return table
