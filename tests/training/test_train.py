@@ -23,7 +23,7 @@ from k2think.training.mini.checkpoint import load_model, new_model, save
 from k2think.training.mini.curve import draw_curve
 from k2think.training.mini.examples import STRESS, Example
 from k2think.training.mini.families import Side, side_of
-from k2think.training.mini.grpo import GrpoPlan, accumulate, advantages
+from k2think.training.mini.grpo import GrpoPlan, Scales, accumulate, advantages
 from k2think.training.mini.journal import read_metrics
 from k2think.training.mini.model import MiniModel, ModelConfig
 from k2think.training.mini.parallel import Exchange
@@ -47,10 +47,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-TRAINED = 3200
-"""Norm gains and biases: what GRPO trains."""
 
 
 class KilledError(Exception):
@@ -281,6 +277,34 @@ def test_the_gradient_is_that_of_advantage_times_log_probability() -> None:
         assert torch.allclose(parameter.grad, gradient, atol=1e-4)
 
 
+def test_the_factors_of_the_gains_follow_the_slope_of_the_loss_and_the_last_is_a_temperature() -> None:
+    # Given a loss of a small network
+    model, ids, target = small_model(), torch.tensor([[3, 4, 5, 6]]), torch.tensor([4, 5, 6, 7])
+
+    def loss() -> Any:
+        return torch.nn.functional.cross_entropy(model.logits(ids)[0], target)
+
+    scales = Scales(model)
+    loss().backward()
+    scales.take_gradients()
+    before = model.logits(ids).detach()
+    for factor in scales.parameters:
+        # Then a factor's gradient is how the loss changes with its logarithm
+        slope, losses = float(factor.grad), []
+        for step in (0.02, -0.04):
+            factor.data.fill_(step)
+            scales.move_into_gains()
+            losses.append(float(loss().detach()))
+        factor.data.fill_(0.02)
+        scales.move_into_gains()
+        assert (losses[0] - losses[1]) / 0.04 == pytest.approx(slope, rel=0.05, abs=1e-4)
+    # And the last one multiplies all scores
+    scales.parameters[-1].data.fill_(0.5)
+    scales.move_into_gains()
+    assert torch.allclose(model.logits(ids), before * torch.tensor(0.5).exp(), atol=1e-4)
+    assert all(float(factor.detach()) == 0 for factor in scales.parameters)
+
+
 def test_grpo_that_was_killed_equals_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a model to begin with, whose groups differ in reward, and a checkpoint every second step
     monkeypatch.setattr(grpo, "CHECKPOINT_EVERY_STEPS", 2)
@@ -293,7 +317,7 @@ def test_grpo_that_was_killed_equals_one_that_was_not(tmp_path: Path, monkeypatc
 
     def run(name: str, steps: int) -> None:
         (tmp_path / name).mkdir(exist_ok=True)
-        grpo.work(0, Mortal(steps, TRAINED), plan, tmp_path / name, 5, 1)
+        grpo.work(0, Mortal(steps), plan, tmp_path / name, 5, 1)
 
     run("whole", 100)
     assert digest(tmp_path / "whole" / "grpo.pt") != digest(tmp_path / "start.pt")

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from .asks import Ask, draw_ask, reward, wrong_pairs
@@ -42,7 +41,7 @@ CLIP_NORM = 1.0
 MICRO_BATCH_TOKENS = 4096
 """Tokens of one backward pass, padding included."""
 CHECKPOINT_EVERY_STEPS = 10
-TRIAL_EVERY_STEPS = 25
+TRIAL_EVERY_STEPS = 50
 WARM_UP_STEPS = 10
 FINAL_RATE_SHARE = 0.05
 SMOOTHING = 0.9
@@ -54,14 +53,16 @@ class GrpoPlan:
 
     start: Path
     """Checkpoint to begin with."""
-    steps: int = 160
+    steps: int = 600
     """Optimiser steps."""
     asks: int = 32
     """Prompts a step and worker."""
     samples: int = 8
     """Samples a prompt: the group."""
-    peak_rate: float = 3e-3
+    peak_rate: float = 3e-5
     """Highest learning rate: a short warm-up, then a straight line down to ``FINAL_RATE_SHARE`` of it."""
+    scale_rate: float = 5e-3
+    """The same of the factors of the norms' gains."""
     limit: int = 256
     """Tokens of a sample at most; a sample that is cut is worth 0."""
 
@@ -107,8 +108,10 @@ class _State:
 def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, workers: int) -> None:
     model = new_model()
     model.load_state_dict(load(plan.start)["model"])
-    parameters = trained(model)
-    optimizer = torch.optim.AdamW(parameters, lr=plan.peak_rate, betas=BETAS, weight_decay=0.0, fused=True)
+    parameters = list(model.parameters())
+    scales = Scales(model)
+    groups = [{"params": parameters, "peak": plan.peak_rate}, {"params": scales.parameters, "peak": plan.scale_rate}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, weight_decay=0.0)
     state = _State()
     unfinished = out / "grpo.unfinished.pt"
     if unfinished.exists():
@@ -143,9 +146,11 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         used = exchange.average(rank, parameters, sum(change != 0 for _, _, changes in rows for change in changes))
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(plan, state.step)
+            group["lr"] = learning_rate(group["peak"], state.step, plan.steps)
         if used:
+            scales.take_gradients()
             optimizer.step()
+            scales.move_into_gains()
         state.step += 1
         state.samples += plan.asks * plan.samples * workers
         state.tokens += sum(map(len, texts)) * workers
@@ -155,21 +160,34 @@ def work(rank: int, exchange: Exchange, plan: GrpoPlan, out: Path, seed: int, wo
         reporter.finish(model)
 
 
-def trained(model: MiniModel) -> list[Tensor]:
-    """What GRPO trains: the gains of the norms and the biases, 3,200 numbers; the matrices stay as SFT made them.
+class Scales:
+    """One factor for each norm's gain, as its logarithm: a way for the whole policy to become surer of itself.
 
-    Some hundred thousand samples say little about a policy that is right nine times in ten. Trained with all weights the reward fell
-    at rates of 3e-4 and 8e-4, and no gain could be told from noise at 1e-4; the gains and biases can sharpen what is there.
+    A step's samples say little about each of a million weights and much about these few: the last one is the inverse of the
+    temperature. The factors are trained beside the weights, at a rate of their own, and are taken into the gains after each step.
     """
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.dim() == 1)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def __init__(self, model: MiniModel) -> None:
+        self._gains = [parameter for name, parameter in model.named_parameters() if "norm" in name]
+        self.parameters = [torch.zeros((), requires_grad=True) for _ in self._gains]
+
+    def take_gradients(self) -> None:
+        """Works out the factors' gradients from those of the gains."""
+        for factor, gain in zip(self.parameters, self._gains, strict=True):
+            factor.grad = torch.zeros(()) if gain.grad is None else (gain.grad * gain.detach()).sum()
+
+    def move_into_gains(self) -> None:
+        """Multiplies the gains by what a step made of the factors, which begin anew at 1."""
+        with torch.no_grad():
+            for factor, gain in zip(self.parameters, self._gains, strict=True):
+                gain.mul_(factor.exp())
+                factor.zero_()
 
 
-def learning_rate(plan: GrpoPlan, step: int) -> float:
-    """A short linear rise, then a straight line down to ``FINAL_RATE_SHARE`` of the peak."""
-    down = 1 - (1 - FINAL_RATE_SHARE) * step / plan.steps
-    return plan.peak_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * down
+def learning_rate(peak: float, step: int, steps: int) -> float:
+    """A short linear rise to ``peak``, then a straight line down to ``FINAL_RATE_SHARE`` of it."""
+    down = 1 - (1 - FINAL_RATE_SHARE) * step / steps
+    return peak * min(1.0, (step + 1) / WARM_UP_STEPS) * down
 
 
 def accumulate(model: MiniModel, rows: Sequence[tuple[list[int], list[int], list[float]]]) -> None:
@@ -238,6 +256,6 @@ def run_grpo(plan: GrpoPlan, out: Path, *, seed: int, workers: int) -> Path:
     Another number of ``workers`` gives other weights. Raises ``RuntimeError`` when a worker fails.
     """
     out.mkdir(parents=True, exist_ok=True)
-    size = sum(parameter.numel() for parameter in trained(new_model()))
+    size = sum(parameter.numel() for parameter in new_model().parameters())
     run_workers(work, workers, size, plan, out, seed, workers)
     return out / "grpo.pt"

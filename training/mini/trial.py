@@ -17,9 +17,9 @@ from .model import MiniModel
 from .outside import draw_outside
 from .sample import sample
 
-PROBLEMS = 24
+PROBLEMS = 75
 """Problems of each family."""
-JUDGED = 8
+JUDGED = 16
 """Pairs of each family, one of the two candidates right."""
 OUTSIDE = 32
 SEED = 4711
