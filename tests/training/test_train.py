@@ -321,9 +321,6 @@ def test_grpo_that_was_killed_equals_one_that_was_not(tmp_path: Path, monkeypatc
 
     run("whole", 100)
     assert digest(tmp_path / "whole" / "grpo.pt") != digest(tmp_path / "start.pt")
-    before, after = (load_model(path).state_dict() for path in (tmp_path / "start.pt", tmp_path / "whole" / "grpo.pt"))
-    moved = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
-    assert {before[name].dim() for name in moved} == {1}, "the matrices stay as SFT made them"
     # When a run is killed in its fourth step and gone on with
     with pytest.raises(KilledError):
         run("cut", 3)
