@@ -36,6 +36,8 @@ ROWS = {
     "base": "lightly pre-trained, one sample",
     "sft": "after SFT, one sample",
     "mini": "after SFT and GRPO, one sample: the shipped model",
+    "sft-whole": "after SFT, one sample of the whole distribution (top-p 1)",
+    "mini-whole": "after SFT and GRPO, one sample of the whole distribution (top-p 1)",
     "shuffled": "the same, with another family's plan (control)",
     "plan": "the same, with its own plan",
     "vote": f"{SAMPLES} samples, the vote alone",
@@ -113,7 +115,8 @@ def _rows(figures: Figures) -> Iterator[str]:
     )
     yield (
         f"{figures.main.problems:,} problems. *No answer*: unparsed, cut off or refused, all counted as wrong. *Errors* are "
-        "counted as wrong too, save where the check itself crashed."
+        "counted as wrong too, save where the check itself crashed. Samples are drawn at T = 1, top-p 0.95, unless the row says "
+        "otherwise."
     )
 
 

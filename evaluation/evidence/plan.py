@@ -23,6 +23,8 @@ BASE, SFT = MODEL / "stages" / "base", MODEL / "stages" / "sft"
 TRAINING_DATA = "procedural problems of training/mini; one underlying problem in twenty is held out, by its hash"
 
 _ALONE: dict[str, Any] = {"n": 1, "plan": "off", "selection": "first", "early_stop": False}
+_WHOLE: dict[str, Any] = {**_ALONE, "sampling": {"top_p": 1.0}}
+"""From the whole distribution at T = 1, which GRPO's samples are drawn from; served are its most likely 95 %."""
 _THREE: dict[str, Any] = {"n": SAMPLES, "plan": "off", "early_stop": False}
 _JUDGED: dict[str, Any] = {"selection": "consensus_then_pairwise"}
 
@@ -45,6 +47,8 @@ def main_targets() -> dict[str, Definition]:
         "base": _target(_ALONE, model=BASE),
         "sft": _target(_ALONE, model=SFT),
         "mini": _target(_ALONE),
+        "sft-whole": _target(_WHOLE, model=SFT),
+        "mini-whole": _target(_WHOLE),
         "plan": _target({**_ALONE, "plan": "shared"}),
         "vote": _target({**_THREE, "selection": "vote"}),
         "pairwise": _target({**_THREE, "selection": "pairwise"}),
@@ -107,7 +111,8 @@ class Claim:
 
 CLAIMS = (
     Claim("sft", "base", "long chain-of-thought SFT"),
-    Claim("mini", "sft", "reinforcement learning (GRPO)", at_least=0.05),
+    Claim("mini-whole", "sft-whole", "reinforcement learning (GRPO), whole distribution", at_least=0.05),
+    Claim("mini", "sft", "reinforcement learning (GRPO), as served", at_least=0.05),
     Claim("plan", "mini", "planning before thinking"),
     Claim("plan", "shuffled", "the right plan against another family's (control)"),
     Claim("vote", "mini", "best of 3 by a vote alone"),

@@ -22,7 +22,7 @@ from k2think.training.mini.examples import PLAN_LINES
 from k2think.training.mini.families import FAMILIES
 
 SIZES = {"arithmetic": 150, "logic": 150}
-SKILL = {"base": 0.05, "sft": 0.7, "mini": 0.85, "shuffled": 0.5, "plan": 0.85}
+SKILL = {"base": 0.05, "sft": 0.7, "mini": 0.85, "sft-whole": 0.65, "mini-whole": 0.8, "shuffled": 0.5, "plan": 0.85}
 CHOSEN = {"vote": 0.9, "pairwise": 0.2, "consensus": 0.92, "both": 0.93, "early": 0.93}
 """Share of problems with a right candidate in which it is chosen."""
 CELL = {"tokens_per_s": 100.0, "tokens_per_cpu_s": 90.0, "ratio": 0.5, "ratio_cpu": 0.6, "same_text": 4, "requests": 4}
@@ -57,7 +57,7 @@ def make(tmp_path: Path) -> Make:
         for name, targets in ((MAIN, [one for one in ROWS if one != "shuffled"]), (CONTROL, ["shuffled"])):
             specs = {
                 one: {"row": Row.self_scaffold if one in CHOSEN or one == "plan" else Row.single, "model": f"mini-{one}"
-                      if one in ("base", "sft") else "mini"}
+                      if one.startswith(("base", "sft")) else "mini"}
                 for one in targets
             }  # fmt: skip
             run = MadeUp(asked, specs, manifest={"suite": name})
@@ -134,7 +134,9 @@ def test_the_control_gives_each_problem_the_plan_of_another_family() -> None:
 def test_the_declared_targets_are_valid_and_labelled() -> None:
     targets = {**plan.main_targets(), **plan.control_targets()}
     assert set(targets) == set(ROWS)
-    assert {name for name, one in targets.items() if one.row is Row.single} == {"base", "sft", "mini", "shuffled"}
+    assert {name for name, one in targets.items() if one.row is Row.single} == {
+        "base", "sft", "mini", "sft-whole", "mini-whole", "shuffled",
+    }  # fmt: skip
     assert {name for claim in plan.CLAIMS for name in (claim.ours, claim.theirs)} <= set(targets)
 
 
