@@ -24,7 +24,7 @@ def eval_evidence(
     runs: Annotated[Path, typer.Option(help="Folder of the runs while they are made.")] = Path("evidence-runs"),
     packed: Annotated[Path, typer.Option(help="Folder of the packed runs.")] = Path("docs/evidence"),
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File of the page; default: standard output.")] = None,
-    problems: Annotated[int | None, typer.Option(min=8, help="Problems to ask. Default: 2400.")] = None,
+    problems: Annotated[int | None, typer.Option(min=8, help="Problems to ask. Default: 2000.")] = None,
     development: Annotated[
         bool, typer.Option("--development", help="Use the problems that anyone may choose by; never to be published.")
     ] = False,

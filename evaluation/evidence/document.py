@@ -38,8 +38,10 @@ ROWS = {
     "mini": "after SFT and GRPO, one sample: the shipped model",
     "sft-whole": "after SFT, one sample of the whole distribution (top-p 1)",
     "mini-whole": "after SFT and GRPO, one sample of the whole distribution (top-p 1)",
-    "shuffled": "the same, with another family's plan (control)",
-    "plan": "the same, with its own plan",
+    "sft-vote": f"after SFT, {SAMPLES} samples, the vote alone",
+    "sft-consensus": f"after SFT, {SAMPLES} samples, consensus, then pairwise comparison",
+    "shuffled": "as *mini*, with another family's plan (control)",
+    "plan": "as *mini*, with its own plan",
     "vote": f"{SAMPLES} samples, the vote alone",
     "pairwise": f"{SAMPLES} samples, pairwise comparison alone",
     "consensus": f"{SAMPLES} samples, consensus, then pairwise comparison",
@@ -163,7 +165,7 @@ def verdict(claim: Claim, pair: PairReport) -> str:
 def _best_of(figures: Figures) -> Iterator[str]:
     yield f"## Best of {SAMPLES}, beside a vote and an oracle"
     rows: list[Sequence[str]] = []
-    for name in ("vote", "pairwise", "consensus", "both"):
+    for name in ("sft-vote", "sft-consensus", "vote", "pairwise", "consensus", "both"):
         best = _of_own_samples(figures.targets[name])
         closed = best.room is not None and best.room.value >= ROOM_ASKED
         rows.append(

@@ -15,7 +15,7 @@ from ...training.mini.examples import PLAN_LINES, solve_prompt
 from ...training.mini.families import FAMILIES
 from ..targets.definition import Definition
 
-PROBLEMS = 2_400
+PROBLEMS = 2_000
 """Fresh problems of the report side; the issue of a smaller number is an interval that says little."""
 SAMPLES = 3
 MODEL = MODELS_DIR / "k2think-mini"
@@ -49,6 +49,8 @@ def main_targets() -> dict[str, Definition]:
         "mini": _target(_ALONE),
         "sft-whole": _target(_WHOLE, model=SFT),
         "mini-whole": _target(_WHOLE),
+        "sft-vote": _target({**_THREE, "selection": "vote"}, model=SFT),
+        "sft-consensus": _target({**_THREE, **_JUDGED}, model=SFT),
         "plan": _target({**_ALONE, "plan": "shared"}),
         "vote": _target({**_THREE, "selection": "vote"}),
         "pairwise": _target({**_THREE, "selection": "pairwise"}),
@@ -113,6 +115,9 @@ CLAIMS = (
     Claim("sft", "base", "long chain-of-thought SFT"),
     Claim("mini-whole", "sft-whole", "reinforcement learning (GRPO), whole distribution", at_least=0.05),
     Claim("mini", "sft", "reinforcement learning (GRPO), as served", at_least=0.05),
+    Claim("sft-vote", "sft", "best of 3 by a vote, before GRPO"),
+    Claim("sft-consensus", "sft-vote", "what the judge adds to the vote, before GRPO"),
+    Claim("mini", "sft-vote", "one sample after GRPO against a vote of 3 before it"),
     Claim("plan", "mini", "planning before thinking"),
     Claim("plan", "shuffled", "the right plan against another family's (control)"),
     Claim("vote", "mini", "best of 3 by a vote alone"),

@@ -23,7 +23,15 @@ from k2think.training.mini.families import FAMILIES
 
 SIZES = {"arithmetic": 150, "logic": 150}
 SKILL = {"base": 0.05, "sft": 0.7, "mini": 0.85, "sft-whole": 0.65, "mini-whole": 0.8, "shuffled": 0.5, "plan": 0.85}
-CHOSEN = {"vote": 0.9, "pairwise": 0.2, "consensus": 0.92, "both": 0.93, "early": 0.93}
+CHOSEN = {
+    "sft-vote": 0.9,
+    "sft-consensus": 0.9,
+    "vote": 0.9,
+    "pairwise": 0.2,
+    "consensus": 0.92,
+    "both": 0.93,
+    "early": 0.93,
+}
 """Share of problems with a right candidate in which it is chosen."""
 CELL = {"tokens_per_s": 100.0, "tokens_per_cpu_s": 90.0, "ratio": 0.5, "ratio_cpu": 0.6, "same_text": 4, "requests": 4}
 SPECULATION = {

@@ -146,6 +146,7 @@ def convert(checkpoint: Path, out: Path) -> None:
     openvino.save_model(decoder, out / "openvino_detokenizer.xml")
     generation = {"eos_token_id": EOS_ID, "pad_token_id": PAD_ID, "do_sample": True, "temperature": 1.0, "top_p": 1.0,
                   "max_new_tokens": MAX_NEW_TOKENS}  # fmt: skip
-    written = {"config.json": config, "generation_config.json": generation, "tokenizer_config.json": settings}
+    written = {"config.json": config, "generation_config.json": generation, "tokenizer_config.json": settings,
+               "k2think.json": {"templates": "mini"}}  # fmt: skip
     for name, content in written.items():
         (out / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from .huggingface import WEIGHTS_MIN, weight_name
 from .layout import to_qwen2
 from .model import MiniModel
 
-COPIED = ("chat_template.jinja", "config.json", "generation_config.json", "openvino_detokenizer.bin", "openvino_detokenizer.xml",
+COPIED = ("chat_template.jinja", "config.json", "generation_config.json", "k2think.json", "openvino_detokenizer.bin", "openvino_detokenizer.xml",
           "openvino_tokenizer.bin", "openvino_tokenizer.xml", "tokenizer.json", "tokenizer_config.json")  # fmt: skip
 TOLERANCE = 0.005
 """Largest difference of a score between torch and OpenVINO, as a share of the largest score: the folder's weights are in fp16."""

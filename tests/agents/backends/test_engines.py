@@ -157,7 +157,7 @@ async def test_a_schema_that_is_none_is_refused_and_the_next_call_is_served(back
 async def test_seeds_repeat_and_differ(engine: RealEngine, backend: Any) -> None:
     if engine.speculation is not None:
         pytest.skip("vLLM 0.32's CPU build samples wrongly under speculation; `probe` says so")
-    wild: dict[str, Any] = {"temperature": 2.0, "top_p": 1.0}
+    wild: dict[str, Any] = {"text": "<solve>What is 9876 - 5789?", "temperature": 2.0, "top_p": 1.0}
     texts = [(await collect(backend, ask(seed=seed, **wild)))[0] for seed in range(8)]
     assert (await collect(backend, ask(seed=3, **wild)))[0] == texts[3]
     assert len(set(texts)) > 1
