@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from harness.training import TRL, grpo_config, mini_checkpoint, need, sft_config, typed_sets, written
 from k2think.training.config import SftConfig
@@ -108,10 +108,10 @@ def test_sft_mends_a_damaged_model_on_its_own_problems(model: Path, tmp_path: Pa
 
     # Given the bundled model with noise in its weights
     damaged = mini_checkpoint(tmp_path / "damaged")
-    noise = random.Random(1)
+    noise = np.random.default_rng(1)
     tensors = weights(damaged)
     for array in tensors.values():
-        array += (array.std() * 0.25 * noise.choice((-1, 1))) * (abs(array) > array.std())
+        array += noise.normal(0, 0.75 * array.std(), array.shape).astype(array.dtype)
     save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
     write_sets(tmp_path / "sets", examples=640, tasks=1, held_out=48, seed=3)
     content = sft_config(damaged, tmp_path / "sets", tmp_path / "run", steps=40, save_every=40, evaluate_every=20)
