@@ -20,6 +20,7 @@ from typing import Any
 from k2think.training.mini.grpo import GrpoPlan, run_grpo
 from k2think.training.mini.journal import read_metrics
 
+K2THINK = Path(sys.executable).with_name("k2think")
 PROMPTS, SAMPLES, TOKENS, THREADS = 64, 8, 256, 2
 TRL = """
 model: {name: FOLDER/model, dtype: float32}
@@ -49,7 +50,7 @@ def of_trl(folder: Path, steps: int) -> dict[str, Any]:
         ["mini-data", "--out", f"{folder}/data"],
         ["grpo", str(config)],
     ):
-        subprocess.run([sys.executable, "-m", "k2think", "train", *words], check=True, stdout=sys.stderr)
+        subprocess.run([K2THINK, "train", *words], check=True, stdout=sys.stderr)
     rows = read_metrics(folder / "run" / "metrics.jsonl")
     return figures([(row["wall_s"], row["completion_tokens"]) for row in rows])
 
@@ -75,7 +76,7 @@ def main() -> None:
         loop = of_the_loop(options.checkpoint, Path(folder) / "loop", options.steps)
         trl = of_trl(Path(folder), options.steps)
     times = round(trl["step_s"] / loop["step_s"], 2)
-    print(json.dumps({"loop": loop, "trl": trl, "times_as_fast": times, "machine": platform.processor()}, indent=2))
+    print(json.dumps({"loop": loop, "trl": trl, "times_as_fast": times, "machine": platform.machine()}, indent=2))
 
 
 if __name__ == "__main__":

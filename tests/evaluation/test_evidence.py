@@ -90,7 +90,7 @@ def test_less_than_was_asked_for_is_said_to_be_so(make: Make) -> None:
     rows = [line for line in page.splitlines() if line.startswith(("| vote", "| pairwise")) and line.count("|") == 9]
     assert [line.split("|")[-2].strip() for line in rows] == ["yes", "**no**"], "of the room, half was asked for"
     assert "Plans bring little, because." in page
-    assert "| 16 | lookup 4 | 100 | 100 | 90 | 90 | 0.50× | 0.60× | 4 of 4 |" in page
+    assert "| 16 | lookup 4 | 100 | 100 | 160.00 | 160.00 | 90 | 90 | 0.50× | 0.60× | 4 of 4 |" in page
 
 
 def test_runs_of_another_kind_are_refused(make: Make) -> None:
