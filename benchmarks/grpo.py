@@ -22,14 +22,14 @@ from k2think.training.mini.journal import read_metrics
 
 K2THINK = Path(sys.executable).with_name("k2think")
 PROMPTS, SAMPLES, TOKENS, THREADS = 64, 8, 256, 2
-TRL = """
-model: {name: FOLDER/model, dtype: float32}
-data: {train: [FOLDER/data/tasks.jsonl]}
-grpo: {prompts: 64, rollouts: 8, update_prompts: 64, micro_batch: 128, max_prompt_tokens: 128, max_completion_tokens: 256,
-       temperature: 1.0, kl: 0.0, loss: token_mean}
-optimizer: {learning_rate: 1.0e-6, schedule: constant, warmup_steps: 0}
-run: {out: FOLDER/run, steps: STEPS, save_every: 1000, evaluate_every: 1000, device: cpu, threads: 2}
-cluster: {nodes: 1, gpus_per_node: 1}
+TRL = f"""
+model: {{name: FOLDER/model, dtype: float32}}
+data: {{train: [FOLDER/data/tasks.jsonl]}}
+grpo: {{prompts: {PROMPTS}, rollouts: {SAMPLES}, update_prompts: {PROMPTS}, micro_batch: 128, max_prompt_tokens: 128,
+       max_completion_tokens: {TOKENS}, temperature: 1.0, kl: 0.0, loss: token_mean}}
+optimizer: {{learning_rate: 1.0e-6, schedule: constant, warmup_steps: 0}}
+run: {{out: FOLDER/run, steps: STEPS, save_every: 1000, evaluate_every: 1000, device: cpu, threads: {THREADS}}}
+cluster: {{nodes: 1, gpus_per_node: 1}}
 """
 
 
