@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import random
 import re
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2think.training.mini.digits import add, multiply, subtract, tail_number
-from k2think.training.mini.families import FAMILIES, Side, draw_problem, side_of, verify
+from k2think.training.mini.families import FAMILIES, Problem, Side, draw_problem, side_of, verify
 from k2think.training.mini.tokens import encode_completion, normalise
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -58,6 +59,19 @@ def test_the_sides_share_no_underlying_problem() -> None:
         report = {repr(draw_problem(rng, family, Side.report).key) for _ in range(200)}
         # Then no key is in two of them
         assert len(train | tune | report) == len(train) + len(tune) + len(report)
+
+
+def test_nothing_that_can_be_worded_as_a_training_problem_is_held_out() -> None:
+    # Given the pairs of keys that one text can stand for: 6*5 and 5*6, 5 boxes of 6 and 6 of 5, 3x+0=33 and 3x-0=33
+    digits = list(itertools.combinations(range(2, 10), 2))
+    pairs = [("arithmetic", ("*", a, b), ("*", b, a)) for a, b in digits]
+    pairs += [("words", ("groups", a, b), ("groups", b, a)) for a, b in digits]
+    pairs += [("equations", (a, "+", 0, a * x), (a, "-", 0, a * x)) for a in range(2, 10) for x in range(1, 13)]
+    # When the side of both is asked
+    sides = [{side_of(Problem(family, key, "", "", "", "")) for key in (one, other)} for family, one, other in pairs]
+    # Then it is the same, or one of them is asked nowhere
+    assert max(len(both - {None}) for both in sides) == 1
+    assert {Side.training, None} in sides
 
 
 def test_the_split_looks_at_the_problem_and_not_at_its_wording() -> None:

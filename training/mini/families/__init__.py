@@ -7,7 +7,7 @@ import zlib
 from enum import StrEnum
 
 from . import arithmetic, divisors, equations, logic, ordering, robot, table, words
-from .problem import Family, Problem
+from .problem import Family, Key, Problem
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.name: module.FAMILY
@@ -30,9 +30,15 @@ class Side(StrEnum):
     """To measure what is published, never to choose by."""
 
 
-def side_of(problem: Problem) -> Side:
-    """The side of the underlying problem; its wording plays no part."""
-    digest = zlib.crc32(repr((problem.family, problem.key)).encode())
+def side_of(problem: Problem) -> Side | None:
+    """The side of the underlying problem; its wording plays no part. None = held out, but its twin is not: asked nowhere."""
+    side = _side(problem.family, problem.key)
+    twin = _side(problem.family, FAMILIES[problem.family].twin(problem.key))
+    return side if side is Side.training or side is twin else None
+
+
+def _side(family: str, key: Key) -> Side:
+    digest = zlib.crc32(repr((family, key)).encode())
     if digest % HELD_OUT_SHARE:
         return Side.training
     return Side.report if digest // HELD_OUT_SHARE % DEVELOPMENT_SHARE else Side.development

@@ -115,4 +115,13 @@ def recompute(key: Key) -> str:
             raise ValueError(f"not an arithmetic key: {key!r}")
 
 
-FAMILY = Family("arithmetic", RANGES, tuple(PLANS.values()), draw, recompute, tail_number)
+def twin(key: Key) -> Key:
+    """A product of two digits the other way round."""
+    match key:
+        case ("*", int(a), int(b)) if a < 10:
+            return ("*", b, a)
+        case _:
+            return key
+
+
+FAMILY = Family("arithmetic", RANGES, tuple(PLANS.values()), draw, recompute, tail_number, twin)

@@ -48,4 +48,13 @@ def conclusion(trace: str) -> str:
     return trace[trace.rfind(">") + 1 :]
 
 
-FAMILY = Family("equations", RANGES, (PLAN,), draw, recompute, conclusion)
+def twin(key: Key) -> Key:
+    """With nothing added, nothing is subtracted."""
+    match key:
+        case (int(a), sign, 0, int(c)):
+            return (a, "-" if sign == "+" else "+", 0, c)
+        case _:
+            return key
+
+
+FAMILY = Family("equations", RANGES, (PLAN,), draw, recompute, conclusion, twin)

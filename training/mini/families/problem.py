@@ -47,6 +47,8 @@ class Family:
     """The answer computed from the key alone, without the trace."""
     conclusion: Callable[[str], str]
     """The answer read off the end of a trace."""
+    twin: Callable[[Key], Key] = lambda key: key
+    """The other key of what can be worded the same; the key itself where there is none."""
 
 
 def pick(rng: random.Random, options: Sequence[T]) -> T:

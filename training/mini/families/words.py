@@ -127,4 +127,13 @@ def recompute(key: Key) -> str:
             raise ValueError(f"not a word problem key: {key!r}")
 
 
-FAMILY = Family("words", RANGES, tuple(PLANS.values()), draw, recompute, tail_number)
+def twin(key: Key) -> Key:
+    """So many groups of so many, the other way round."""
+    match key:
+        case ("groups", int(a), int(b)) if a < 10:
+            return ("groups", b, a)
+        case _:
+            return key
+
+
+FAMILY = Family("words", RANGES, tuple(PLANS.values()), draw, recompute, tail_number, twin)
