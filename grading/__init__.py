@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         cluster,
         compare_answers,
         equivalent,
-        equivalent_sync,
         quick,
     )
     from .extract import Extracted, extract_answer
@@ -39,7 +38,6 @@ __all__ = [
     "cluster",
     "compare_answers",
     "equivalent",
-    "equivalent_sync",
     "extract_answer",
     "grading_counts",
     "matches_form",
@@ -53,7 +51,7 @@ _HOMES = {
     "code": ("TestReport", "TestResult", "run_unit_tests"),
     "counts": ("grading_counts",),
     "equivalence": (
-        "Comparison", "canonical", "cluster", "compare_answers", "equivalent", "equivalent_sync", "quick",
+        "Comparison", "canonical", "cluster", "compare_answers", "equivalent", "quick",
     ),
     "extract": ("Extracted", "extract_answer"),
     "form": ("matches_form",),

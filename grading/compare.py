@@ -1,7 +1,7 @@
 """Three-valued comparison of two values: equal, different, or only symbolic mathematics can tell (None).
 
 What one side leaves unsaid is not held against it: the unit in `5` against `5 m`, the name in `5` against `x = 5`,
-the brackets in `1, 2` against `(1, 2)` or `{2, 1}`. What both sides say must agree: 3 m is not 3 s, `x = 3` is not
+the brackets in `1, 2` against `(1, 2)` or `{2, 1}`, the order of `1 or 2` against `2, 1`. What both sides say must agree: 3 m is not 3 s, `x = 3` is not
 `y = 3`, `(1, 2)` is not `(2, 1)`, `[1, 2)` is not `[1, 2]`. Equality is therefore transitive except through such a
 barer answer, and through a long decimal that two neighbouring numbers round to.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from .number import Number, same_number, show_number
+from .number import Number, same_number, show_integer, show_number
 from .units import Unit
 from .values import Collection, Expression, Interval, Named, Quantity, Relation, Value, Words
 
@@ -21,6 +21,7 @@ Leaf = Callable[[Scalar, Scalar], bool | None]
 
 MAX_UNORDERED = 40
 """Larger sets are compared by exact items only: matching is quadratic in undecided items."""
+_BRACKETS = {"bare": "||", "joined": "∨∨", "round": "()", "square": "[]", "set": "{}", "union": "∪∪"}
 
 
 def undecided(a: Scalar, b: Scalar) -> bool | None:
@@ -46,7 +47,7 @@ def compare(a: Value, b: Value, leaf: Leaf = undecided) -> bool | None:
         return same_number(a, b)
     if isinstance(a, Relation) != isinstance(b, Relation):
         return False
-    if isinstance(a, Expression) and isinstance(b, Expression) and a.text.replace(" ", "") == b.text.replace(" ", ""):
+    if isinstance(a, Expression | Relation) and isinstance(b, Expression | Relation) and show(a) == show(b):
         return True
     first, second = _letter(a), _letter(b)
     if first and second:
@@ -78,9 +79,9 @@ def show(value: Value) -> str:
             items = [show(item) for item in value.items]
             if value.kind in ("set", "union"):
                 items = sorted(set(items))
-            opening, closing = {"bare": "||", "round": "()", "square": "[]", "set": "{}", "union": "∪∪"}.get(
-                value.kind, "⟦⟧"
-            )
+            if value.kind == "joined":
+                items.sort()
+            opening, closing = _BRACKETS.get(value.kind, "⟦⟧")
             return opening + ",".join(items) + closing
 
 
@@ -166,8 +167,10 @@ def _to_interval(value: Value) -> Interval | None:
 def _compare_collections(a: Value, b: Value, leaf: Leaf) -> bool | None:
     first, second = _to_collection(a, b), _to_collection(b, a)
     kinds = {first.kind, second.kind}
-    if kinds in ({"set"}, {"set", "bare"}, {"union"}):
+    if kinds in ({"set"}, {"set", "bare"}, {"set", "joined"}, {"union"}):
         return _same_items(first.items, second.items, leaf)
+    if kinds in ({"joined"}, {"joined", "bare"}):
+        return len(first.items) == len(second.items) and _same_items(first.items, second.items, leaf)
     if first.kind == "bare" == second.kind and _all_named(first) and _all_named(second):
         return _same_items(first.items, second.items, leaf)
     if "union" in kinds or "set" in kinds:
@@ -249,7 +252,8 @@ def _magnitude_text(magnitude: Number | Expression) -> str:
     if isinstance(magnitude, Expression):
         return magnitude.text
     value: Fraction = magnitude.value
-    return str(value.numerator) if value.denominator == 1 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    numerator, denominator = show_integer(value.numerator), show_integer(value.denominator)
+    return numerator if value.denominator == 1 else rf"\frac{{{numerator}}}{{{denominator}}}"
 
 
 def _letter(scalar: Scalar) -> str:

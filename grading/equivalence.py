@@ -1,8 +1,8 @@
 """Whether two final answers are the same answer.
 
 Three layers: :func:`quick` decides by exact rules in microseconds to milliseconds and runs anywhere;
-:func:`equivalent` and :func:`equivalent_sync` ask a worker process where only symbolic mathematics can tell;
-:func:`cluster` groups the answers of several candidates.
+:func:`equivalent` asks a worker process where only symbolic mathematics can tell; :func:`cluster` groups the answers
+of several candidates.
 
 The rules, where mathematics leaves a choice:
 
@@ -32,8 +32,8 @@ from ..schemas.checks import AnswerForm
 from ..schemas.errors import GradingError
 from .compare import compare, show
 from .counts import count
+from .notation import parse_answer
 from .symbolic_pool import LIMIT_S, Reason, SymbolicPool, SymbolicVerdict, default_pool
-from .values import parse_answer
 
 _log = logging.getLogger("k2think.grading")
 
@@ -89,21 +89,6 @@ async def compare_answers(
     future = _ask(a, b, form, limit_s, pool, rounded=rounded)
     try:
         return _symbolic(await asyncio.wrap_future(future))
-    except GradingError:
-        count("error")
-        raise
-
-
-def equivalent_sync(
-    a: str, b: str, *, form: AnswerForm | None = None, limit_s: float = LIMIT_S, pool: SymbolicPool | None = None
-) -> bool:
-    """:func:`equivalent` for threads: blocks until decided."""
-    verdict = quick(a, b, form=form)
-    if verdict is not None:
-        return _exact(verdict).equal
-    future = _ask(a, b, form, limit_s, pool)
-    try:
-        return _symbolic(future.result()).equal
     except GradingError:
         count("error")
         raise

@@ -13,11 +13,14 @@ from typing import Literal
 
 from ..schemas.checks import AnswerForm
 from .normal import MAX_ANSWER_CHARS, matching, normalise
+from .notation import choice_letter, parse_answer
 from .number import parse_number
-from .values import Words, choice_letter, parse_answer
+from .values import Words
 
 MAX_TEXT_CHARS = 4_000_000
 """Of longer texts only the end is read."""
+MAX_PHRASES = 20
+"""Phrases that are looked at, the last ones of a text."""
 MAX_PLAIN_CHARS = 200
 """Longest bare answer, without tag, box or phrase."""
 
@@ -45,6 +48,9 @@ _PHRASE = re.compile(
     r"[ \t]*(?:therefore\b|thus\b|then\b|simply\b|just\b)?[ \t]*:?[ \t]*\**[ \t]*\n{0,2}[ \t]*(?P<rest>[^\n]{1,400})",
     re.IGNORECASE,
 )
+_STRONG = re.compile(r"answer|(?:correct|best)\s+(?:choice|option)", re.IGNORECASE)
+"""Phrases that speak of the answer; `the other choice is …` and `this result is …` need not."""
+_TAKES_BACK = re.compile(r"(?:not|neither|wrong|incorrect|unclear|unknown)\b", re.IGNORECASE)
 _LETTER = re.compile(
     r"(?:option|choice)?\s*(?:\(\s*([A-Z])\s*\)|\*\*\(?([A-Z])\)?\*\*|([A-Z])(?=[\s.,;:)*]|$))", re.IGNORECASE
 )
@@ -148,13 +154,39 @@ def _last_fence(text: str) -> str:
 
 
 def _from_phrase(body: str, form: AnswerForm | None) -> Extracted | None:
-    phrases = list(_PHRASE.finditer(body))
-    if not phrases:
-        return None
-    rest = phrases[-1]["rest"].strip().lstrip("* ")
+    """What the last phrase names that names anything, first of those that speak of the answer.
+
+    One that takes back, hedges or states something of another form is the last word: what stands before it is no answer.
+    """
+    phrases = list(_PHRASE.finditer(body))[-MAX_PHRASES:]
+    for phrase in sorted(phrases, key=lambda match: (_is_strong(match), match.start()), reverse=True):
+        rest = phrase["rest"].strip().lstrip("* ")
+        found = _named(rest, form)
+        if found is not None or _hedges(rest) or _TAKES_BACK.match(rest) or _states(rest):
+            return found
+    return None
+
+
+def _is_strong(phrase: re.Match[str]) -> bool:
+    return _STRONG.search(phrase[0][: phrase.start("rest") - phrase.start()]) is not None
+
+
+def _states(rest: str) -> bool:
+    """Whether it is some answer, if not of the form that is asked for, and no prose."""
+    stated = _short_answer(rest, None)
+    return stated is not None and not _reads_as_prose(stated.answer)
+
+
+def _hedges(rest: str) -> bool:
+    letter = _LETTER.match(rest)
+    return letter is not None and _ANOTHER_LETTER.match(rest, letter.end()) is not None
+
+
+def _named(rest: str, form: AnswerForm | None) -> Extracted | None:
+    """What follows a phrase: a letter, or where others are asked for a short answer."""
     letter = _LETTER.match(rest)
     wanted = form is AnswerForm.choice and letter is not None and (letter[1] or (letter[2] or letter[3]).isupper())
-    if letter is not None and _ANOTHER_LETTER.match(rest, letter.end()):
+    if _hedges(rest):
         return None
     wanted = wanted and not _ARTICLE.match(rest)
     if letter is not None and (wanted or _is_explicit_letter(letter, rest)):

@@ -6,8 +6,9 @@ import re
 
 from ..schemas.checks import AnswerForm
 from .normal import MAX_ANSWER_CHARS, normalise
+from .notation import choice_letter, parse_answer
 from .number import Number
-from .values import Collection, Expression, Interval, Named, Quantity, Value, Words, choice_letter, parse_answer
+from .values import Collection, Expression, Interval, Named, Quantity, Value, Words
 
 _IRRATIONAL = re.compile(r"\\(?:pi|sqrt|ln|log|lg|sin|cos|tan|exp|infty)(?![a-zA-Z])|(?<![\\a-zA-Z])e(?![a-zA-Z])")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")

@@ -15,6 +15,8 @@ MAX_DIGITS = 400
 """Longest run of digits that is read as a number."""
 MAX_POWER_BITS = 8_192
 """Size in bits of the largest power that is computed."""
+MAX_BITS = 14_000
+"""Size in bits of the largest number, numerator and denominator together: fewer digits than Python writes out (4,300)."""
 MAX_FACTORIAL = 200
 MAX_DEPTH = 40
 APPROXIMATE_DIGITS = 6
@@ -113,8 +115,13 @@ def _stands_for(decimal: Number, value: Fraction) -> bool:
 
 
 def show_number(value: Fraction) -> str:
-    """Shortest exact notation: an integer, or `p/q` in lowest terms."""
-    return str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
+    """Shortest exact notation: an integer, or `p/q` in lowest terms; beyond MAX_BITS in hexadecimals."""
+    return show_integer(value.numerator) + ("" if value.denominator == 1 else f"/{show_integer(value.denominator)}")
+
+
+def show_integer(value: int) -> str:
+    """Its decimals, or beyond MAX_BITS hexadecimals, which Python writes at any length."""
+    return str(value) if value.bit_length() <= MAX_BITS else hex(value)
 
 
 def _parse_literal(text: str) -> Number | None:
@@ -269,12 +276,19 @@ class _Reader:
             self._take("}")
             return numerator / denominator
         if first[0].isdigit() or first[0] == ".":
-            return Fraction(first.rstrip(".") if first.endswith(".") else first)
+            return _literal(first)
         raise _NotRational
 
 
+def _literal(token: str) -> Fraction:
+    mantissa, _, exponent = token.lower().partition("e")
+    if abs(int(exponent or 0)) > MAX_DIGITS:
+        raise _NotRational
+    return Fraction(mantissa.rstrip(".")) * Fraction(10) ** int(exponent or 0)
+
+
 def _bounded(value: Fraction) -> Fraction:
-    if value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_POWER_BITS:
+    if value.numerator.bit_length() + value.denominator.bit_length() > MAX_BITS:
         raise _NotRational
     return value
 

@@ -24,8 +24,9 @@ from ..schemas.checks import AnswerForm
 from .child import bound, open_replies, serve
 from .compare import Scalar, compare
 from .normal import to_latex
+from .notation import parse_answer
 from .number import Number
-from .values import Expression, Relation, parse_answer
+from .values import Expression, Relation
 
 DIGITS = 30
 """Decimal digits to which expressions are evaluated at test points."""
@@ -42,6 +43,10 @@ _POINTS = [
     for p, q in ((7, 5), (13, 37), (-17, 11), (29, 8), (-5, 19), (53, 17), (3, 41), (-43, 9), (31, 23), (-2, 13), (61, 7), (47, 59))
 ]  # fmt: skip
 _WHOLE_NAMES = {"n", "k", "m"}
+_PRIMED = re.compile(r"([A-Za-z])\s*('+)")
+_READ_OVER = re.compile(r"'|(?:^|[^\^\s\d.])\s*[\d.]+\s*_")
+"""What the grammar drops: a prime, and the subscript of a number (its base), but not a bound as in `\\int^1_0`."""
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?|(?<![A-Za-z\\])[A-Za-z]|\([^()]*\))\s*deg(?![A-Za-z])")
 _DIGITS_ONLY = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 
 
@@ -90,6 +95,11 @@ def _to_sympy(scalar: Number | Expression) -> Any:
 
 
 def _parse(text: str) -> Any:
+    """Return what the grammar reads, degrees as radians and `x'` as a name of its own; None where it would drop something."""
+    text = _PRIMED.sub(lambda match: f"{match[1]}_{{{'prime' * len(match[2])}}}", text)
+    text = _DEGREES.sub(r"(\1*\\frac{\\pi}{180})", text)
+    if _READ_OVER.search(text):
+        return None
     expression: Any = latex2sympy(to_latex(text), is_real=True, convert_degrees=False, normalization_config=None)
     if isinstance(expression, sympy.Expr):
         exact: dict[Any, Any] = {f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)}

@@ -26,6 +26,8 @@ FLOAT_TOLERANCE = 1e-6
 """Relative, and absolute below one: how far a floating-point number that a function returns may be off."""
 CALLS_CPU_S_MAX = 120
 """CPU seconds of all calls of one answer together at most."""
+CALLS_OUTPUT_BYTES_MAX = 32 * 1024 * 1024
+"""Output of all calls of one answer together at most."""
 
 Reason = Literal["passed", "wrong_output", "failed", "exited_early", "timeout", "output_limit"]
 
@@ -120,7 +122,11 @@ async def try_calls(
         + "\n"
         for number, call in enumerate(calls)
     )
-    whole = replace(limits, cpu_s=min(limits.cpu_s * len(calls), max(CALLS_CPU_S_MAX, limits.cpu_s)))
+    whole = replace(
+        limits,
+        cpu_s=min(limits.cpu_s * len(calls), max(CALLS_CPU_S_MAX, limits.cpu_s)),
+        output_bytes=min(limits.output_bytes * len(calls), max(CALLS_OUTPUT_BYTES_MAX, limits.output_bytes)),
+    )
     run = await require_sandbox().run(_host(code, prefix), stdin=requests, limits=whole, renewals=len(calls))
     replies: dict[int, dict[str, Any]] = {}
     failed_to_load: dict[str, Any] | None = None
@@ -155,7 +161,12 @@ def _of_reply(reply: dict[str, Any], call: Call, wall_s: float) -> TestResult:
 
 
 def same_value(value: Any, expected: Any) -> bool:
-    """Whether a returned value is the expected one: tuples count as lists, floating-point numbers within FLOAT_TOLERANCE."""
+    """Whether a returned value is the expected one: tuples and arrays count as lists, floating-point numbers within FLOAT_TOLERANCE.
+
+    What refuses to be compared, as a signalling NaN does, is equal to nothing.
+    """
+    if type(value).__module__ == "numpy":
+        value = value.tolist()
     if isinstance(value, list | tuple) and isinstance(expected, list | tuple):
         return len(value) == len(expected) and all(map(same_value, value, expected))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, dict) and isinstance(expected, dict):
@@ -165,7 +176,10 @@ def same_value(value: Any, expected: Any) -> bool:
             return value == expected or math.isclose(value, expected, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
         except OverflowError:  # a whole number beyond all floats
             return False
-    return bool(value == expected)
+    try:
+        return bool(value == expected)
+    except (ArithmeticError, TypeError, ValueError):
+        return False
 
 
 def _shown(value: Any) -> str:

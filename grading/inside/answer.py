@@ -90,7 +90,8 @@ class Host:
             case "call":
                 return self._call(self._objects[request["on"]], request["given"])
             case "function":
-                return self._call(self._function(request["name"]), request["given"])
+                positional, named = self.wire.decode(request["given"])
+                return self._ok(self._function(request["name"])(*positional, **named))
             case "attribute":
                 return self._ok(getattr(self._objects[request["on"]], request["name"]))
             case "set":

@@ -20,6 +20,9 @@ from ..trials import Call
 from .final import Meta, describe, text_option
 from .private_tests import unpack_tests
 
+MAX_PREFIX_CHARS = 1_000_000
+"""Longest code that a problem may give: it is part of the answer's program."""
+
 _FORMS = (
     "`functional`; `inputs` and `outputs` (with `fn_name`: of a function); `test` and `entry_point`; `test_list`; `test_cases`; `steps`; "
     "`public_test_cases` and `private_test_cases`; `unit_tests`; or a list of tests"
@@ -93,6 +96,8 @@ def read_tests(truth: JsonValue, meta: Meta) -> CodeTests:
         )
     if not trials:
         raise GradingError("a programming problem needs at least one test, and its truth holds none")
+    if len(prefix) > MAX_PREFIX_CHARS:
+        raise GradingError(f"the code that a programming problem gives is longer than {MAX_PREFIX_CHARS} characters")
     return CodeTests(tuple(trials), prefix)
 
 

@@ -19,8 +19,9 @@ from ..equivalence import Comparison, compare_answers
 from ..extract import extract_answer, last_boxed
 from ..form import matches_form
 from ..normal import normalise
+from ..notation import parse_answer
 from ..number import Number
-from ..values import Expression, Named, Quantity, Value, parse_answer
+from ..values import Expression, Named, Quantity, Value
 from .final import Meta, no_answer, right, text_option, text_truth, wrong
 
 MAX_TRUTHS = 20

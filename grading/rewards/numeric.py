@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..normal import normalise
+from ..notation import parse_answer
 from ..number import Number, same_number
 from ..units import CURRENCY_SIGNS, Unit
-from ..values import Expression, Named, Quantity, Value, parse_answer
+from ..values import Expression, Named, Quantity, Value
 
 _CURRENCY = re.compile(rf"^[{CURRENCY_SIGNS}]\s*")
 

@@ -13,7 +13,7 @@ from ...schemas.scores import Score
 from ..equivalence import quick
 from ..extract import extract_answer
 from ..normal import fold, normalise
-from ..values import choice_letter
+from ..notation import choice_letter
 from .final import Meta, describe, no_answer, option, right, stated_answer, text_option, text_truth, wrong
 from .judge import Judge, says_nothing
 from .math import accepted, compare, is_undone, shown_answer

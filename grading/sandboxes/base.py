@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from ...schemas.errors import GradingError
 from ...schemas.sandbox_settings import SandboxKind
 
 MAX_PROGRAM_BYTES = 4_000_000
-"""Bytes of all files of one program."""
+"""Bytes of all files of one program, tests apart."""
+MAX_TESTS_BYTES = 32_000_000
+"""Bytes of all files of the program that tests an answer: those of SciCode hold whole arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,19 @@ def script(source: str) -> Program:
     return Program({"main.py": source}, "main.py")
 
 
+def refuse_too_long(program: Program) -> SandboxResult | None:
+    """Return what comes of a program longer than MAX_PROGRAM_BYTES without running it; None = it is not too long."""
+    if program.size_bytes <= MAX_PROGRAM_BYTES:
+        return None
+    return SandboxResult("failed", -1, "", f"the program is longer than {MAX_PROGRAM_BYTES} bytes", 0.0)
+
+
+def require_runnable(tests: Program) -> None:
+    """Raise GradingError when the tests are longer than MAX_TESTS_BYTES: that is not the answer's fault."""
+    if tests.size_bytes > MAX_TESTS_BYTES:
+        raise GradingError(f"the tests cannot be run here: they are longer than {MAX_TESTS_BYTES} bytes")
+
+
 def as_bytes(text: str) -> bytes:
     """Encode what a program is made of; what UTF-8 cannot hold becomes a question mark."""
     return text.encode("utf-8", errors="replace")
@@ -102,6 +118,6 @@ class Sandbox(Protocol):
         """Run tests in one interpreter and the answer in another, each reading what the other writes.
 
         The result is that of the tests; what they report stands on its standard error.
-        Raises :class:`SandboxUnavailable` when the sandbox itself fails.
+        Raises :class:`SandboxUnavailable` when the sandbox itself fails, and GradingError when the tests are too long.
         """
         ...

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...schemas.errors import SandboxUnavailable
 from ...schemas.sandbox_settings import SandboxKind
-from .base import MAX_PROGRAM_BYTES, Outcome, Program, SandboxLimits, SandboxResult, as_bytes
+from .base import Outcome, Program, SandboxLimits, SandboxResult, as_bytes, refuse_too_long, require_runnable
 
 PROBE_TIMEOUT_S = 10.0
 QUEUE_S = 60.0
@@ -84,9 +84,10 @@ class FusionSandbox:
 
     async def run(self, program: Program, *, stdin: str, limits: SandboxLimits, renewals: int = 0) -> SandboxResult:
         """Run one program; see :class:`~.base.Sandbox`. The server keeps one clock: renewals lengthen it."""
+        return refuse_too_long(program) or await self._run(program, stdin, limits, renewals)
+
+    async def _run(self, program: Program, stdin: str, limits: SandboxLimits, renewals: int = 0) -> SandboxResult:
         started = time.monotonic()
-        if program.size_bytes > MAX_PROGRAM_BYTES:
-            return SandboxResult("failed", -1, "", f"the program is longer than {MAX_PROGRAM_BYTES} bytes", 0.0)
         seconds = limits.wall_s * (1 + renewals)
         request = {
             "language": "python",
@@ -111,9 +112,12 @@ class FusionSandbox:
 
     async def run_pair(self, tests: Program, answer: Program, *, limits: SandboxLimits) -> SandboxResult:
         """Run tests and answer in one container; see :class:`~.base.Sandbox`."""
+        require_runnable(tests)
+        if (refused := refuse_too_long(answer)) is not None:
+            return refused
         starter = resources.files("k2think.grading.inside").joinpath("pair.py").read_text(encoding="utf-8")
         both = Program({**tests.files, **answer.files, "pair.py": starter}, "pair.py")
-        return await self.run(both, stdin="", limits=limits)
+        return await self._run(both, "", limits)
 
     async def _post(self, request: dict[str, Any], timeout_s: float) -> RunCodeResponse:
         try:

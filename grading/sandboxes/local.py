@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...schemas.errors import SandboxUnavailable
-from .base import MAX_PROGRAM_BYTES, Outcome, Program, SandboxLimits, SandboxResult
+from .base import Outcome, Program, SandboxLimits, SandboxResult, refuse_too_long, require_runnable
 
 OPEN_FILES_MAX = 64
 INPUT_CLOSES_S = 1.0
@@ -76,7 +76,7 @@ class LocalSandbox(ABC):
 
     async def run(self, program: Program, *, stdin: str, limits: SandboxLimits, renewals: int = 0) -> SandboxResult:
         """Run one program; see :class:`~.base.Sandbox`."""
-        if (refused := _too_long(program)) is not None:
+        if (refused := refuse_too_long(program)) is not None:
             return refused
         started = time.monotonic()
         async with self.command(program, limits) as command:
@@ -85,7 +85,8 @@ class LocalSandbox(ABC):
 
     async def run_pair(self, tests: Program, answer: Program, *, limits: SandboxLimits) -> SandboxResult:
         """Run tests and answer, each in a sandbox of its own; see :class:`~.base.Sandbox`."""
-        if (refused := _too_long(tests) or _too_long(answer)) is not None:
+        require_runnable(tests)
+        if (refused := refuse_too_long(answer)) is not None:
             return refused
         started = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
@@ -266,12 +267,6 @@ def readable_folders() -> list[str]:
     """Return /usr and the running interpreter's prefix (its standard library; not the virtual environment's packages)."""
     prefix = Path(sys.base_prefix).resolve()
     return ["/usr"] if prefix.is_relative_to("/usr") else ["/usr", str(prefix)]
-
-
-def _too_long(program: Program) -> SandboxResult | None:
-    if program.size_bytes <= MAX_PROGRAM_BYTES:
-        return None
-    return SandboxResult("failed", -1, "", f"the program is longer than {MAX_PROGRAM_BYTES} bytes", 0.0)
 
 
 def _text(raw: bytearray) -> str:

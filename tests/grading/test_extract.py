@@ -29,6 +29,12 @@ FOUND = [
     ("The answer is (B).", None, "B", "choice"),
     ("The correct answer is **C**", C, "C", "choice"),
     ("Answer: D", None, "D", "choice"),
+    ("Answer: (C)\n\nThe other choice is wrong because the result is negative.", C, "C", "choice"),
+    ("**Answer: C**\n\nWhy not B: that option is incorrect.", C, "C", "choice"),
+    ("The correct answer is C.\n\nNote that the final result is 5 eV.", C, "C", "choice"),
+    ("Answer: C\n\nThe answer is confirmed by the second experiment, too.", C, "C", "choice"),
+    ("If the answer is A, it falls.\nSo the correct option is (B).", C, "B", "choice"),
+    ("The answer is A.\nNo: the answer is B.", C, "B", "choice"),
     ("thinking...\n\n(A)", C, "A", "choice"),
     ("<think>```python\nbad\n```</think>\n```python\nprint(1)\n```\n", CODE, "print(1)", "code"),
     ("```\na\n```\ntext\n```py\nb\n```", CODE, "b", "code"),
@@ -37,6 +43,8 @@ FOUND = [
     ("The answer is 42.", None, "42", "number"),
     ("Therefore the final answer is: $1,234$. Done.", None, "$1,234$", "number"),
     ("**Answer:** 3/4", None, "3/4", "number"),
+    ("The answer is 42.\n\nThis result is consistent with the check above, as required.", None, "42", "number"),
+    ("The result is 41.\nThis choice is one that nobody would have made before", None, "41", "number"),
     ("The answer is 3.5 because of the law.", None, "3.5", "number"),
     ("We add.\n405", None, "405", "number"),
     ("We add.\n**405.**", None, "405", "number"),
@@ -64,6 +72,10 @@ NONE = [
     ("no code here, 42", CODE),
     ("405", C),
     ("A cat sat here", C),
+    ("The answer is A.\nWait, the answer is (A) or (B).", C),  # a later hedge counts
+    ("The answer is A.\nNo, the answer is not A.", C),
+    ("The answer is A.\nBut the answer is not something that I could prove in so short a time", None),
+    ("Suppose the answer is A.\nThen the answer is blue.", C),  # another form, but the last word
 ]
 
 

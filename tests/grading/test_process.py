@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from k2think.grading import SymbolicPool, cluster, compare_answers, equivalent, equivalent_sync, grading_counts, quick
+from k2think.grading import SymbolicPool, cluster, compare_answers, equivalent, grading_counts, quick
 from k2think.schemas.errors import GradingError
 
 MINUTES = r"7^{7^{7^{7}}}"  # exact evaluation does not end in any useful time
@@ -24,6 +24,10 @@ def pool() -> Iterator[SymbolicPool]:
     pool.close()
 
 
+def same(a: str, b: str, pool: SymbolicPool, limit_s: float = 20) -> bool:
+    return asyncio.run(equivalent(a, b, limit_s=limit_s, pool=pool))
+
+
 def _alive(pid: int) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
@@ -32,21 +36,21 @@ def _alive(pid: int) -> bool:
 
 
 def test_time_limit_kills_and_the_next_comparison_works(pool: SymbolicPool) -> None:
-    assert equivalent_sync(r"\sqrt{8}", r"2\sqrt{2}", pool=pool, limit_s=20)
+    assert same(r"\sqrt{8}", r"2\sqrt{2}", pool)
     (old,) = pool.pids()
     before = grading_counts().get("timeout", 0)
 
     assert quick(MINUTES, "x+1") is None
-    assert not equivalent_sync(MINUTES, "x+1", limit_s=1, pool=pool)
+    assert not same(MINUTES, "x+1", pool, limit_s=1)
 
     assert grading_counts()["timeout"] == before + 1
     assert not _alive(old)
-    assert equivalent_sync(r"\sqrt{8}", r"2\sqrt{2}", pool=pool, limit_s=20)
+    assert same(r"\sqrt{8}", r"2\sqrt{2}", pool)
     assert pool.pids() != [old]
 
 
 def test_a_process_that_was_kept_from_running_is_waited_for(pool: SymbolicPool) -> None:
-    assert equivalent_sync(r"\sqrt{8}", r"2\sqrt{2}", pool=pool, limit_s=20)
+    assert same(r"\sqrt{8}", r"2\sqrt{2}", pool)
     (pid,) = pool.pids()
     before = grading_counts().get("timeout", 0)
     os.kill(pid, signal.SIGSTOP)
@@ -78,7 +82,7 @@ def test_many_threads_share_one_process(pool: SymbolicPool) -> None:
     with ThreadPoolExecutor(8) as threads:
         verdicts = list(
             threads.map(
-                lambda k: equivalent_sync(rf"\sqrt{{{k * k * 2}}}", rf"{k}\sqrt{{2}}", limit_s=20, pool=pool),
+                lambda k: same(rf"\sqrt{{{k * k * 2}}}", rf"{k}\sqrt{{2}}", pool),
                 range(2, 26),
             )
         )
@@ -171,8 +175,8 @@ def _state(pid: int) -> str:
 
 def test_importing_the_package_loads_no_symbolic_library() -> None:
     script = (
-        "import sys, k2think.grading as g\n"
-        "g.quick('1/2', '0.5'); g.extract_answer('5'); g.equivalent_sync('1', '2')\n"
+        "import asyncio, sys, k2think.grading as g\n"
+        "g.quick('1/2', '0.5'); g.extract_answer('5'); asyncio.run(g.equivalent('1', '2'))\n"
         "print([m for m in ('sympy', 'math_verify', 'mpmath', 'latex2sympy2_extended') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -11,12 +11,21 @@ from typing import Any
 import pytest
 from harness.sandboxes import FusionServer
 from k2think.grading import trials
-from k2think.grading.sandboxes.base import DEFAULT_LIMITS, Program, Sandbox, SandboxLimits, SandboxResult, script
+from k2think.grading.sandboxes.base import (
+    DEFAULT_LIMITS,
+    MAX_PROGRAM_BYTES,
+    MAX_TESTS_BYTES,
+    Program,
+    Sandbox,
+    SandboxLimits,
+    SandboxResult,
+    script,
+)
 from k2think.grading.sandboxes.bubblewrap import BubblewrapSandbox
 from k2think.grading.sandboxes.choice import BoundedSandbox, candidates, choose
 from k2think.grading.sandboxes.fusion import FusionSandbox
 from k2think.grading.sandboxes.gvisor import GVisorSandbox
-from k2think.schemas.errors import SandboxUnavailable
+from k2think.schemas.errors import GradingError, SandboxUnavailable
 from k2think.schemas.sandbox_settings import SandboxKind, SandboxSettings
 from pydantic import ValidationError
 
@@ -148,6 +157,21 @@ def test_the_bound_holds_for_many_answers_at_once_and_in_each_event_loop() -> No
     for _ in range(2):
         asyncio.run(many())
     assert (counting.most, counting.inside) == (3, 0)
+
+
+# ---- How long
+
+
+@pytest.mark.parametrize("sandbox", [BubblewrapSandbox(), FusionSandbox(NOWHERE)], ids=["local", "fusion"])
+async def test_too_long_an_answer_fails_and_too_long_tests_are_an_error(sandbox: Sandbox) -> None:
+    short, long, longer = (script("#" * size) for size in (1, MAX_PROGRAM_BYTES + 1, MAX_TESTS_BYTES + 1))
+    for refused in (
+        await sandbox.run(long, stdin="", limits=DEFAULT_LIMITS),
+        await sandbox.run_pair(long, long, limits=DEFAULT_LIMITS),
+    ):
+        assert (refused.outcome, refused.stderr) == ("failed", "the program is longer than 4000000 bytes")
+    with pytest.raises(GradingError, match="the tests cannot be run here: they are longer than 32000000 bytes"):
+        await sandbox.run_pair(longer, short, limits=DEFAULT_LIMITS)
 
 
 # ---- SandboxFusion

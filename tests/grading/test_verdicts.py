@@ -1,9 +1,10 @@
 """The hand-made table of answer pairs, both ways round."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from k2think.grading import canonical, equivalent_sync, quick
+from k2think.grading import canonical, equivalent, quick
 from k2think.schemas.checks import AnswerForm
 
 Row = tuple[str, str, bool, AnswerForm | None, str]
@@ -29,8 +30,27 @@ def test_table_is_large_and_without_repetition() -> None:
 
 @pytest.mark.parametrize(("a", "b", "same", "form", "why"), ROWS, ids=[f"{i}-{r[4]}" for i, r in enumerate(ROWS)])
 def test_verdict(a: str, b: str, same: bool, form: AnswerForm | None, why: str) -> None:
-    assert equivalent_sync(a, b, form=form, limit_s=20) is same
-    assert equivalent_sync(b, a, form=form, limit_s=20) is same
+    assert asyncio.run(equivalent(a, b, form=form, limit_s=20)) is same
+    assert asyncio.run(equivalent(b, a, form=form, limit_s=20)) is same
     assert quick(a, b, form=form) in (same, None)
     if not same:
         assert canonical(a, form=form) != canonical(b, form=form)
+
+
+@pytest.mark.parametrize("separator", [" ", ", ", " or "])
+def test_lists_too_long_to_read_are_compared_as_they_are_written(separator: str) -> None:
+    long = [str(n) for n in range(201)]
+    written = separator.join(long)
+    for other in ([*long[:-1], "7"], [*long, *long[:50]], long[:200], long[::-1]):
+        for opening, closing in (("", ""), ("(", ")")):
+            assert quick(opening + written + closing, opening + separator.join(other) + closing) is False
+    assert quick(written, f" {written}") is True
+
+
+@pytest.mark.parametrize(
+    "text", ["1e9999", "10^{2400}*10^{2400}", "9" * 400 + "e400 km^9/nm^9", "x = 10^{2400}*10^{1800}"]
+)
+def test_numbers_beyond_what_python_writes_have_a_canonical_form(text: str) -> None:
+    assert canonical(text) == canonical(f" {text}")
+    assert quick(text, "5") in (False, None)
+    assert quick(text, "2x + y = 1") in (False, None)
