@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..grading.blocking import run
+from ..grading.preflight import failing_checks
 from ..grading.sandbox import require_sandbox
-from ..schemas.errors import ConfigurationError, GradingError
+from ..schemas.errors import ConfigurationError, GradingError, SandboxUnavailable
 from ..schemas.scores import Domain, Task
 from .config import GrpoConfig
 from .conversations import THINK, Message, opens_thinking, prompt_of, prompt_tokens
@@ -44,6 +46,8 @@ class GrpoInputs:
     tokenizer: Any
     train: TaskSet
     evaluation: TaskSet
+    failing: int
+    """Problems whose check fails, whatever the answer: it gets no reward."""
 
     def described(self, config: GrpoConfig) -> str:
         """Return what a run would do, in lines."""
@@ -55,6 +59,7 @@ class GrpoInputs:
                 f"problems: {count} ({', '.join(f'{name} {number}' for name, number in domains.most_common())}); "
                 f"left out as longer than {method.max_prompt_tokens} tokens: {self.train.too_long}",
                 f"held out: {len(self.evaluation.tasks)}; left out: {self.evaluation.too_long}",
+                f"checks that fail, so that no answer gets a reward: {self.failing}",
                 f"steps: {steps_of(config, count)} of {method.update_prompts} problems x "
                 f"{method.rollouts} answers; new answers every {method.updates_per_round}",
                 f"out: {config.run.out}",
@@ -65,7 +70,7 @@ class GrpoInputs:
 def look_at(config: GrpoConfig, *, weights: bool = False) -> GrpoInputs:
     """Read and count everything that a run needs; `weights` = find those, too, and do not only count. Raises K2ThinkError."""
     tasks, held_out = _read(config.data.train), _read(config.data.evaluation)
-    _check_grading([*tasks, *held_out])
+    failing = _check_grading([*tasks, *held_out])
     model = find_model(config.model, weights=weights)
     tokenizer = load_tokenizer(model, config.model)
     if opens_thinking(tokenizer) != config.grpo.opens_thinking:
@@ -79,14 +84,15 @@ def look_at(config: GrpoConfig, *, weights: bool = False) -> GrpoInputs:
             f"data.train holds {len(sets[0].tasks)} problems of at most {config.grpo.max_prompt_tokens} tokens "
             f"({sets[0].too_long} are longer), one round takes {config.grpo.prompts}: give more, or lower grpo.prompts"
         )
-    return GrpoInputs(model, tokenizer, *sets)
+    return GrpoInputs(model, tokenizer, *sets, failing=failing)
 
 
 def _read(paths: tuple[Path, ...]) -> list[Task]:
     return [task for path in paths for task in read_tasks(path)]
 
 
-def _check_grading(tasks: list[Task]) -> None:
+def _check_grading(tasks: list[Task]) -> int:
+    """Try the check of every problem; return how many fail. Raises ConfigurationError for what would end the run."""
     if any(task.domain is Domain.code for task in tasks):
         try:
             require_sandbox()
@@ -94,6 +100,13 @@ def _check_grading(tasks: list[Task]) -> None:
             raise ConfigurationError(
                 f"data.train holds problems of code, whose answers cannot be run here: {exc}"
             ) from exc
+    failing = run(failing_checks(tasks))
+    for task, failure in failing:
+        if not isinstance(failure, GradingError) or isinstance(failure, SandboxUnavailable):
+            raise ConfigurationError(
+                f"answers to {task.id!r} ({task.source}) could not be graded here, so nothing was trained: {failure}"
+            ) from failure
+    return len(failing)
 
 
 def _fitting(tokenizer: Any, tasks: list[Task], config: GrpoConfig) -> TaskSet:

@@ -55,6 +55,18 @@ def _check_folder(folder: Path, model: Model, *, weights: bool = True) -> None:
         raise ConfigurationError(f"model.tokenizer: there is no folder {model.tokenizer}")
 
 
+def tokenizer_folder(folder: Path, model: Model) -> Path:
+    """Return where the tokenizer of a model's folder is."""
+    own = folder / TOKENIZER_FOLDER
+    return model.tokenizer or (own if own.is_dir() else folder)
+
+
+def tokenizer_files(folder: Path, model: Model) -> list[Path]:
+    """Return the files that say how text becomes tokens and conversations become text, sorted."""
+    place = tokenizer_folder(folder, model)
+    return sorted({file for pattern in HUB_FILES for file in place.glob(pattern)})
+
+
 def load_tokenizer(folder: Path, model: Model) -> Any:
     """Return the tokenizer of a model's folder, with a padding token. Raises ConfigurationError.
 
@@ -64,8 +76,7 @@ def load_tokenizer(folder: Path, model: Model) -> Any:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    own = folder / TOKENIZER_FOLDER
-    place = model.tokenizer or (own if own.is_dir() else folder)
+    place = tokenizer_folder(folder, model)
     file, settings = place / "tokenizer.json", place / "tokenizer_config.json"
     as_it_is = settings.is_file() and read_json(settings).get("tokenizer_class") in OWN_CLASSES
     loader: Any = PreTrainedTokenizerFast if as_it_is else AutoTokenizer

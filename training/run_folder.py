@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
+from ..grading.fingerprint import grader_sha256
 from ..schemas.errors import ConfigurationError
 from .config import GrpoConfig, SftConfig
+from .model_folder import tokenizer_files
 
 MANIFEST = "run.json"
 METRICS = "metrics.jsonl"
@@ -23,6 +26,8 @@ CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 CHECKPOINT_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
 """What a checkpoint needs beside its weights; the last is written last."""
 LIBRARIES = ("torch", "transformers", "trl", "peft")
+GRADING_LIBRARIES = ("math-verify", "latex2sympy2-extended", "sympy", "reasoning-gym")
+"""What rewards are computed with beside our own grader."""
 MAY_DIFFER = ("run.out", "run.log_every", "run.save_every", "run.keep", "run.threads", "grpo.graded_at_once", "cluster")
 """Parts of a configuration that a resumed run may change: none decides the weights (threads: their last bits)."""
 
@@ -133,12 +138,20 @@ def step_of(checkpoint: Path) -> int:
 
 
 def manifest_of(config: SftConfig | GrpoConfig, *, model: Path) -> dict[str, Any]:
-    """Return what decides a run's weights: configuration, model, data and libraries."""
+    """Return what decides a run's weights: configuration, model, tokenizer, data, libraries, and for GRPO the grader."""
+    rewarded = isinstance(config, GrpoConfig)
+    libraries = (*LIBRARIES, *GRADING_LIBRARIES) if rewarded else LIBRARIES
+    settings = [model / "config.json", *model.glob("generation_config.json")]
     return {
         "config": config.model_dump(mode="json"),
-        "model_sha256": digest([model / "config.json", *sorted(model.glob("*.safetensors"))]),
+        "model_sha256": digest([*settings, *sorted(model.glob("*.safetensors"))]),
+        "tokenizer_sha256": {file.name: digest([file]) for file in tokenizer_files(model, config.model)},
         "data_sha256": {str(path): digest([path]) for path in (*config.data.train, *config.data.evaluation)},
-        "libraries": {name: version for name in LIBRARIES if (version := _version(name)) is not None},
+        **({"grader_sha256": grader_sha256()} if rewarded else {}),
+        "libraries": {
+            "k2think": __version__,
+            **{name: version for name in libraries if (version := _version(name)) is not None},
+        },
     }
 
 

@@ -228,6 +228,30 @@ def test_the_published_sft_becomes_llamafactorys_file(tmp_path: Path) -> None:
             "holds 3 problems, one round takes 8",
             id="too_few",
         ),
+        pytest.param("export-verl", "model", {"revision": "abc"}, "model.revision: verl reads", id="revision"),
+        pytest.param("export-verl", "grpo", {"mask_truncated": True}, "grpo.mask_truncated: verl takes", id="cut"),
+        pytest.param("export-verl", "run", {"steps": None, "epochs": 1.5}, "run.epochs: verl makes whole", id="epochs"),
+        pytest.param(
+            "export-verl",
+            "model",
+            {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}},
+            "model.lora.dropout: verl's FSDP trainer has none",
+            id="dropout",
+        ),
+        pytest.param(
+            "export-llamafactory",
+            "model",
+            {"tokenizer": "/some/tokenizer"},
+            "beside the model's configuration alone; put the files of /some/tokenizer",
+            id="tokenizer",
+        ),
+        pytest.param(
+            "export-llamafactory",
+            "model",
+            {"lora": {"rank": 8, "alpha": 16.5}},
+            "model.lora.alpha: LLaMA-Factory takes whole numbers",
+            id="alpha",
+        ),
         pytest.param(
             "export-llamafactory", "cluster", {"nodes": 3}, "sft.batch (4) must be a multiple of", id="uneven"
         ),
@@ -244,6 +268,20 @@ def test_what_a_cluster_cannot_do_is_told(
     )
     assert expected in str(result.exception)
     assert not (tmp_path / "out").exists(), "nothing is begun"
+
+
+def test_a_tokenizer_that_stands_elsewhere_is_handed_to_verl(tmp_path: Path) -> None:
+    content = small_grpo(tmp_path)
+    option = "actor_rollout_ref.model.tokenizer_path"
+    assert option not in options(exported(tmp_path, content) / "run.sh")
+    # Given one in the model's own folder, and then one that is named
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    content["model"]["name"] = str(folder)
+    assert options(exported(tmp_path, content) / "run.sh")[option] == str(folder / "tokenizer")
+    content["model"]["tokenizer"] = str(tmp_path / "tok")
+    assert options(exported(tmp_path, content) / "run.sh")[option] == str(tmp_path / "tok")
+    assert option in names("verl-0.9.1.txt")
 
 
 def test_names_with_spaces_survive_the_shell(tmp_path: Path) -> None:

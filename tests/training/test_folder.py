@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,29 @@ pytest.importorskip("openvino", reason="the embedded engine is not installed (ex
 from k2think.training.mini.checkpoint import load_model, new_model, save
 from k2think.training.mini.folder import write_folder, write_stages
 from k2think.training.mini.huggingface import read_weights
-from k2think.training.mini.layout import from_qwen2, to_qwen2
+from k2think.training.mini.layout import to_qwen2
 from k2think.training.mini.model import MiniModel, ModelConfig
 from k2think.training.mini.tokens import VOCABULARY
+
+
+def from_qwen2(weights: Mapping[str, torch.Tensor]) -> MiniModel:
+    """The network of k2think-mini's shape with these weights: the way back from ``to_qwen2``."""
+    model = new_model()
+    state = {"embedding.weight": weights["model.embed_tokens.weight"], "norm.weight": weights["model.norm.weight"]}
+    for layer in range(model.config.layers):
+        ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
+        for kind in ("weight", "bias"):
+            parts = [weights[f"{theirs}self_attn.{name}_proj.{kind}"] for name in "qkv"]
+            state[f"{ours}qkv.{kind}"] = torch.cat(parts)
+        state[f"{ours}out.weight"] = weights[f"{theirs}self_attn.o_proj.weight"]
+        state[f"{ours}gate_up.weight"] = torch.cat(
+            [weights[f"{theirs}mlp.{name}_proj.weight"] for name in ("gate", "up")]
+        )
+        state[f"{ours}down.weight"] = weights[f"{theirs}mlp.down_proj.weight"]
+        state[f"{ours}norm_attention.weight"] = weights[f"{theirs}input_layernorm.weight"]
+        state[f"{ours}norm_feed_forward.weight"] = weights[f"{theirs}post_attention_layernorm.weight"]
+    model.load_state_dict(state)
+    return model
 
 
 @pytest.fixture

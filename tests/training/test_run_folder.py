@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.training import grpo_config, sft_config
 from k2think.schemas.errors import ConfigurationError
+from k2think.training import run_folder
+from k2think.training.config import GrpoConfig, SftConfig
 from k2think.training.mini.curve import read_metrics
 from k2think.training.plot import GRPO_PANELS, draw_metrics
-from k2think.training.run_folder import CHECKPOINT_FILES, RunFolder
+from k2think.training.run_folder import CHECKPOINT_FILES, RunFolder, manifest_of
 
 MANIFEST: dict[str, Any] = {
     "config": {
@@ -96,6 +99,63 @@ def test_what_would_make_other_weights_is_refused(manifest: dict[str, Any], name
     folder.begin(MANIFEST)
     with pytest.raises(ConfigurationError, match=f"was begun with another {named}: ".replace(".", r"\.")):
         folder.resume(manifest)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder like a model's, whose tokenizer stands in a folder of its own, and typed sets beside it."""
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    for name in ("config.json", "generation_config.json", "tokenizer/tokenizer.json", "tokenizer/chat_template.jinja"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    for name in ("examples.jsonl", "tasks.jsonl"):
+        (tmp_path / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("tokenizer/chat_template.jinja", "tokenizer_sha256.chat_template.jinja"),
+        ("tokenizer/tokenizer.json", "tokenizer_sha256.tokenizer.json"),
+        ("tokenizer/vocab.txt", "tokenizer_sha256.vocab.txt"),
+        ("generation_config.json", "model_sha256"),
+        ("model.safetensors", "model_sha256"),
+    ],
+)
+def test_a_file_of_the_model_that_changed_is_refused(file: str, named: str, model: Path, tmp_path: Path) -> None:
+    config = SftConfig.model_validate(sft_config(model, tmp_path, tmp_path / "run"))
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(manifest_of(config, model=model))
+    assert folder.resume(manifest_of(config, model=model)) is None
+    (model / file).write_text("other")
+    with pytest.raises(ConfigurationError, match=f"was begun with another {named}: ".replace(".", r"\.")):
+        folder.resume(manifest_of(config, model=model))
+
+
+def test_a_tokenizer_from_elsewhere_is_looked_at_there(model: Path, tmp_path: Path) -> None:
+    content = sft_config(model, tmp_path, tmp_path / "run")
+    content["model"]["tokenizer"] = str(tmp_path)
+    (tmp_path / "merges.txt").touch()
+    assert list(manifest_of(SftConfig.model_validate(content), model=model)["tokenizer_sha256"]) == ["merges.txt"]
+
+
+def test_another_grader_is_refused_where_it_is_the_reward(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewarded = GrpoConfig.model_validate(grpo_config(model, tmp_path, tmp_path / "run"))
+    imitating = SftConfig.model_validate(sft_config(model, tmp_path, tmp_path / "sft"))
+    folder, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "sft")
+    folder.begin(manifest_of(rewarded, model=model))
+    other.begin(manifest_of(imitating, model=model))
+    monkeypatch.setattr(run_folder, "grader_sha256", lambda: "0" * 64)
+    with pytest.raises(ConfigurationError, match="was begun with another grader_sha256: "):
+        folder.resume(manifest_of(rewarded, model=model))
+    assert other.resume(manifest_of(imitating, model=model)) is None
+    monkeypatch.setattr(run_folder, "__version__", "0.0.0")
+    with pytest.raises(ConfigurationError, match=r"was begun with another libraries\.k2think: "):
+        other.resume(manifest_of(imitating, model=model))
 
 
 def test_what_decides_no_weight_may_change(tmp_path: Path) -> None:

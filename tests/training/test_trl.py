@@ -170,6 +170,7 @@ def test_a_check_counts_and_trains_nothing(model: Path, sets: Path, tmp_path: Pa
     said, failure = command("grpo", written(grpo, tmp_path / "g.yaml"), "--check")
     assert failure is None
     assert "problems: 8 (procedural 8); left out as longer than 160 tokens: 0" in said
+    assert "checks that fail, so that no answer gets a reward: 0" in said
     grpo["grpo"]["opens_thinking"] = True
     _, failure = command("grpo", written(grpo, tmp_path / "g.yaml"), "--check")
     assert "grpo.opens_thinking must be false: the chat template of" in str(failure)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from ... import __version__
 from ...schemas.base import Frozen
-from ...schemas.errors import InvalidRequest, NotFound, explain
 
 MANIFEST_NAME = "manifest.json"
 _LIBRARIES = ("pyarrow", "math-verify", "huggingface-hub", "sqlalchemy")
@@ -80,14 +78,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def read_manifest(folder: Path) -> DataManifest:
-    """Read the manifest of a folder of training data. Raises NotFound, InvalidRequest."""
-    path = folder / MANIFEST_NAME
-    try:
-        return DataManifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError as exc:
-        raise NotFound(f"{path}: there is none; `k2think train convert` writes one beside what it converts") from exc
-    except ValidationError as exc:
-        raise InvalidRequest(f"{path} is no manifest of training data: {explain(exc)}") from exc

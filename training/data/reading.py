@@ -9,6 +9,7 @@ import csv
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ PARQUET_ROWS = 16
 PARQUET_BUFFER_BYTES = 1 << 20
 NOT_DATA = ("manifest.json", "rejects.jsonl")
 """What stands beside data that we wrote."""
+NOTES = ("README", "LICENSE", "NOTICE")
+NOTE_SUFFIXES = ("", ".md", ".rst", ".txt")
+"""Names and endings of what tells about data."""
 ENDINGS = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet", ".csv", ".txt", ".md")
 
 Row = dict[str, Any]
@@ -50,10 +54,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.is_file() and _ending(file) is not None)
-            # What a download leaves beside the data.
-            below = [file for file in below if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-            below = [file for file in below if not _about_data(file)]
+            below = [entry for entry in _entries(path) if _can_be_read(entry)]
             if not below:
                 raise InvalidRequest(f"{path} holds no file that can be read: they end in {', '.join(ENDINGS)}")
             found += below
@@ -64,6 +65,19 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         else:
             found.append(path)
     return found
+
+
+def passed_over(folder: Path) -> list[Path]:
+    """Return what `files_of` leaves out of a folder though it may hold data.
+
+    Files of other kinds, links to folders, and folders that must not be listed.
+    """
+    return [entry for entry in _entries(folder) if not _can_be_read(entry)]
+
+
+def beside_data(file: Path, folder: Path) -> bool:
+    """Whether a file of a folder is hidden, as what a download leaves is, or tells about the data rather than holding any."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts) or _about_data(file)
 
 
 def rows_of(file: Path) -> Iterator[Read]:
@@ -95,9 +109,22 @@ def file_sha256(file: Path) -> str:
         raise InvalidRequest(f"{file} cannot be read: {exc.strerror or exc}") from exc
 
 
+def _entries(folder: Path) -> list[Path]:
+    """Return what may hold data below a folder, sorted: files, and folders that are not gone into."""
+    below = (entry for entry in folder.rglob("*") if not beside_data(entry, folder))
+    return sorted(entry for entry in below if entry.is_file() or entry.is_symlink() or _is_closed(entry))
+
+
+def _is_closed(entry: Path) -> bool:
+    return entry.is_dir() and not os.access(entry, os.R_OK | os.X_OK)
+
+
+def _can_be_read(entry: Path) -> bool:
+    return entry.is_file() and _ending(entry) is not None
+
+
 def _about_data(file: Path) -> bool:
-    """Whether a file of a folder tells about the data rather than holding any."""
-    if file.stem.upper() in ("README", "LICENSE", "NOTICE"):
+    if file.stem.upper() in NOTES and file.suffix.lower() in NOTE_SUFFIXES:
         return True
     return file.name in NOT_DATA and (file.parent / "manifest.json").is_file()
 

@@ -15,7 +15,7 @@ from ...schemas.errors import ConfigurationError
 from ..config import SftConfig
 from ..conversations import as_messages
 from ..records import SftExample, read_examples
-from . import model_name
+from . import model_name, other_tokenizer
 
 LLAMAFACTORY = "0.9.5"
 CONFIG, DATASETS, DEEPSPEED = "sft.yaml", "dataset_info.json", "ds_z3.json"
@@ -74,8 +74,15 @@ def export(config: SftConfig, out: Path) -> str:
 
 
 def keys_of(config: SftConfig) -> dict[str, Any]:
-    """Return LLaMA-Factory's keys. Raises ConfigurationError where the batch does not come out even."""
+    """Return LLaMA-Factory's keys. Raises ConfigurationError for what it has no key for, and where the batch is uneven."""
     method, optimizer, run, cluster, model = config.sft, config.optimizer, config.run, config.cluster, config.model
+    if (tokenizer := other_tokenizer(model)) is not None:
+        raise ConfigurationError(
+            f"model.tokenizer: LLaMA-Factory reads the tokenizer beside the model's configuration alone; put the files of {tokenizer} "
+            "there, or into a copy of the model's folder"
+        )
+    if model.lora is not None and model.lora.alpha % 1:
+        raise ConfigurationError("model.lora.alpha: LLaMA-Factory takes whole numbers")
     at_once = method.micro_batch * cluster.nodes * cluster.gpus_per_node
     if method.batch % at_once:
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ...schemas.scores import Task
 from ..config import GrpoConfig
 from ..conversations import THINK, prompt_of
 from ..records import read_tasks
-from . import model_name
+from . import model_name, other_tokenizer
 
 VERL = "0.9.1"
 TRAIN, VALIDATION, REWARD, COMMAND = "train.parquet", "val.parquet", "reward.py", "run.sh"
@@ -85,8 +85,8 @@ def export(config: GrpoConfig, out: Path) -> str:
 def options_of(config: GrpoConfig) -> dict[str, Any]:
     """Return verl's options by name. Raises ConfigurationError for what verl has no option for."""
     method, optimizer, run, cluster, model = config.grpo, config.optimizer, config.run, config.cluster, config.model
-    if optimizer.schedule == "linear":
-        raise ConfigurationError("optimizer.schedule: verl's FSDP trainer knows constant and cosine, not linear")
+    if unknown := list(_unknown_to_verl(config)):
+        raise ConfigurationError("\n".join(unknown))
     rounds = method.updates_per_round
     actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
     options: dict[str, Any] = {
@@ -165,7 +165,10 @@ def options_of(config: GrpoConfig) -> dict[str, Any]:
     if run.steps is not None:
         options["trainer.total_training_steps"] = ceil(run.steps / rounds)
     else:
-        options["trainer.total_epochs"] = ceil(run.epochs or 1)
+        options["trainer.total_epochs"] = int(run.epochs or 1)
+    tokenizer = other_tokenizer(model)
+    if tokenizer is not None:
+        options["actor_rollout_ref.model.tokenizer_path"] = str(tokenizer)
     if model.lora is not None:
         targets = model.lora.targets
         options |= {
@@ -174,6 +177,21 @@ def options_of(config: GrpoConfig) -> dict[str, Any]:
             "actor_rollout_ref.model.target_modules": targets if isinstance(targets, str) else list(targets),
         }
     return options
+
+
+def _unknown_to_verl(config: GrpoConfig) -> Iterator[str]:
+    """Yield what is asked for and verl has no option for."""
+    model, epochs = config.model, config.run.epochs
+    if config.optimizer.schedule == "linear":
+        yield "optimizer.schedule: verl's FSDP trainer knows constant and cosine, not linear"
+    if model.revision is not None:
+        yield "model.revision: verl reads a model's main branch; download the revision and name its folder in model.name"
+    if model.lora is not None and model.lora.dropout:
+        yield "model.lora.dropout: verl's FSDP trainer has none; set it to 0"
+    if config.grpo.mask_truncated:
+        yield "grpo.mask_truncated: verl takes answers that were cut into the loss; set it to false"
+    if epochs is not None and epochs % 1:
+        yield "run.epochs: verl makes whole passes; give a whole number, or run.steps"
 
 
 def _written(options: Mapping[str, Any]) -> str:

@@ -1,16 +1,12 @@
-"""The weights under the names of transformers' ``Qwen2ForCausalLM``, and back."""
+"""The weights under the names of transformers' ``Qwen2ForCausalLM``."""
 
 # pyright: reportMissingImports=false
 # (torch belongs to the extra `train`; where it is missing, only its names go unchecked)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor
 
-from .checkpoint import new_model
 from .model import MiniModel
 
 
@@ -31,23 +27,3 @@ def to_qwen2(model: MiniModel) -> dict[str, Tensor]:
         target[f"{theirs}input_layernorm.weight"] = source[f"{ours}norm_attention.weight"]
         target[f"{theirs}post_attention_layernorm.weight"] = source[f"{ours}norm_feed_forward.weight"]
     return target
-
-
-def from_qwen2(weights: Mapping[str, Tensor]) -> MiniModel:
-    """The network of k2think-mini's shape with ``weights``. Raises ``KeyError`` when one is missing."""
-    model = new_model()
-    state = {"embedding.weight": weights["model.embed_tokens.weight"], "norm.weight": weights["model.norm.weight"]}
-    for layer in range(model.config.layers):
-        ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
-        for kind in ("weight", "bias"):
-            parts = [weights[f"{theirs}self_attn.{name}_proj.{kind}"] for name in "qkv"]
-            state[f"{ours}qkv.{kind}"] = torch.cat(parts)
-        state[f"{ours}out.weight"] = weights[f"{theirs}self_attn.o_proj.weight"]
-        state[f"{ours}gate_up.weight"] = torch.cat(
-            [weights[f"{theirs}mlp.{name}_proj.weight"] for name in ("gate", "up")]
-        )
-        state[f"{ours}down.weight"] = weights[f"{theirs}mlp.down_proj.weight"]
-        state[f"{ours}norm_attention.weight"] = weights[f"{theirs}input_layernorm.weight"]
-        state[f"{ours}norm_feed_forward.weight"] = weights[f"{theirs}post_attention_layernorm.weight"]
-    model.load_state_dict(state)
-    return model

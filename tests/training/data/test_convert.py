@@ -19,8 +19,9 @@ from k2think.schemas.evaluation import OverlapKind
 from k2think.schemas.scores import Domain
 from k2think.training.data.choices import Kind, Verify
 from k2think.training.data.convert import ConvertOptions, convert
-from k2think.training.data.manifest import DataManifest, read_manifest
+from k2think.training.data.manifest import MANIFEST_NAME, DataManifest
 from k2think.training.data.reading import file_sha256
+from k2think.training.data.sources import source_files
 from k2think.training.records import read_examples, read_tasks
 
 Lines = Callable[[Path], list[dict[str, Any]]]
@@ -313,7 +314,8 @@ def test_the_same_source_gives_the_same_files(samples: Path, tmp_path: Path) -> 
     ]
     assert hashes[0] == hashes[1]
     assert hashes[0]["examples.jsonl"] == file_sha256(tmp_path / "a/examples.jsonl")
-    assert read_manifest(tmp_path / "a").sources[0].sha256 == file_sha256(samples / "am/code.jsonl")
+    manifest = DataManifest.model_validate_json((tmp_path / "a" / MANIFEST_NAME).read_bytes())
+    assert manifest.sources[0].sha256 == file_sha256(samples / "am/code.jsonl")
 
 
 def test_data_is_not_replaced_unasked(samples: Path, tmp_path: Path) -> None:
@@ -361,6 +363,13 @@ def test_a_data_set_at_the_hub_is_named_by_its_commit(hub: Hub, tmp_path: Path) 
     asked = len(hub.ranges)
     run(Kind.am, "team/am", tmp_path / "again", verify=Verify.off)
     assert len(hub.ranges) == asked, "what is there is not downloaded again"
+
+
+def test_what_is_not_fetched_of_a_data_set_is_told(hub: Hub) -> None:
+    (hub.models["team/am"] / "more").mkdir()
+    (hub.models["team/am"] / "more" / "train.arrow").write_bytes(b"ARROW1")
+    fetched = source_files(["team/am"], patterns=("*.jsonl",))
+    assert fetched.passed_over == [f"team/am@{COMMIT}/more/train.arrow"]
 
 
 def test_what_the_hub_does_not_have_is_explained(hub: Hub, tmp_path: Path) -> None:

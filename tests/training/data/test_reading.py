@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from k2think.schemas.errors import InvalidRequest, NotFound
 from k2think.training.data import reading
-from k2think.training.data.reading import files_of, rows_of
+from k2think.training.data.reading import files_of, passed_over, rows_of
 from k2think.training.data.texts import texts_of
 
 
@@ -104,10 +104,22 @@ def test_what_lies_beside_data_is_not_data(tmp_path: Path) -> None:
     assert [file.name for file in files_of([tmp_path])] == ["more.jsonl", "tasks.jsonl"]
     with pytest.raises(NotFound, match="no such file or folder"):
         files_of([tmp_path / "nowhere"])
+    assert passed_over(tmp_path) == []
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InvalidRequest, match="holds no file that can be read"):
         files_of([empty])
+
+
+def test_what_is_passed_over_in_a_folder_is_told(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for file in (folder / "a.jsonl", folder / "deep" / "b.jsonl.zst", folder / "license.jsonl", elsewhere / "c.jsonl"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}\n")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "lost.jsonl").symlink_to(elsewhere / "gone.jsonl")
+    assert [file.name for file in files_of([folder])] == ["a.jsonl", "license.jsonl"]
+    assert [entry.name for entry in passed_over(folder)] == ["b.jsonl.zst", "linked", "lost.jsonl"]
 
 
 def test_the_texts_of_all_kinds_of_records() -> None:
@@ -117,10 +129,32 @@ def test_the_texts_of_all_kinds_of_records() -> None:
         ({"messages": [{"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}]}, ["U"]),
         ({"conversations": [{"from": "human", "value": "U"}, {"from": "assistant", "value": "A"}]}, ["U"]),
         ({"prompt": [{"role": "user", "content": "U"}], "raw_prompt": "R"}, ["U", "R"]),
+        ({"instruction": "Solve this.", "input": "P", "output": "A"}, ["Solve this.", "P"]),
+        ({"chosen": [{"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}]}, ["U"]),
         ({"my_column": "M", "n": 3}, ["M"]),
         ({"n": 3}, []),
     ]
     for row, problems in asked:
         assert [text for _, text in texts_of(row, problems_only=True)] == problems
-    both = {"messages": [{"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}]}
-    assert list(texts_of(both, problems_only=False)) == [("messages 1", "U"), ("messages 2", "A")]
+
+
+def test_every_text_of_a_record_is_handed_out_unless_problems_alone_are_wanted() -> None:
+    row = {
+        "prompt": "P",
+        "generations": ["G", " "],
+        "chosen": [{"role": "assistant", "content": "C"}],
+        "info": {"n": 3, "value": "V", "pairs": [("k", {"deep": "D"})]},
+    }
+    assert list(texts_of(row, problems_only=False)) == [
+        ("prompt", "P"),
+        ("generations 1", "G"),
+        ("chosen 1 role", "assistant"),
+        ("chosen 1", "C"),
+        ("info", "V"),
+        ("info pairs 1 1", "k"),
+        ("info pairs 1 2 deep", "D"),
+    ]
+    nested: dict[str, object] = {"text": "T"}
+    for _ in range(5000):
+        nested = {"a": nested}
+    assert [text for _, text in texts_of(nested, problems_only=False)] == ["T"]
