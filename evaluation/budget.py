@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..schemas.evaluation import Outcome
+from ..schemas.evaluation import Outcome, Spent
+
+GRADER = "grader"
+"""Role under which a judge's calls are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,22 @@ class Amount:
 
 def amount_of(outcome: Outcome) -> Amount:
     """Return what an outcome was paid with; what has no price costs nothing here."""
-    parts = outcome.spent.values()
-    return Amount(
-        calls=sum(part.calls for part in parts),
-        tokens=sum(part.usage.total for part in parts),
-        cost=sum(part.cost or 0.0 for part in parts),
-    )
+    return _total(outcome.spent.values())
+
+
+def paid_since(outcome: Outcome, began: float) -> Amount:
+    """Return what a run that began then paid of an outcome: all, the judge alone, or nothing, since another run did."""
+    if outcome.at >= began:
+        return amount_of(outcome)
+    judged = outcome.judged_at is not None and outcome.judged_at >= began
+    return _total(part for role, part in outcome.spent.items() if judged and role == GRADER)
+
+
+def _total(parts: Iterable[Spent]) -> Amount:
+    total = Amount()
+    for part in parts:
+        total += Amount(part.calls, part.usage.total, part.cost or 0.0)
+    return total
 
 
 @dataclass(slots=True)

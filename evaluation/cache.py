@@ -1,8 +1,8 @@
 """What was paid for once is not paid for again: outcomes by content, in one SQLite file for all runs.
 
-The key is made of all that decides an answer: the problem's text, the model with its revision, server and place, the policy,
-the sampling with its seed, the templates and the repeat. Errors are not kept. What is found is graded anew where the
-grader, the truth or the judge differs.
+The key is made of all that decides an answer: the problem's text, the model with its revision, server and place, the backends of
+all roles with their settings, the policy, the sampling with its seed, the templates and the repeat. Errors are not kept. What is
+found is graded anew where the grader, the truth or the judge differs, and kept under each grading.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..schemas.evaluation import Item, Outcome, Status, TargetSpec
 
 NAME = "evaluation-cache.db"
 BUSY_S = 30.0
-NOT_OF_CONTENT = {"name", "row", "outside_models"}
+NOT_OF_CONTENT = {"name", "row"}
 """Labels of a target, which change no answer."""
 NOT_KEPT = (Status.errored, Status.ungraded)
 
@@ -54,7 +54,8 @@ class Cache:
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS outcomes (key TEXT PRIMARY KEY, grading TEXT NOT NULL, outcome TEXT NOT NULL)"
+                "CREATE TABLE IF NOT EXISTS outcomes "
+                "(key TEXT NOT NULL, grading TEXT NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (key, grading))"
             )
         except (sqlite3.Error, OSError) as exc:
             raise ConfigurationError(
@@ -69,9 +70,11 @@ class Cache:
     ) -> None:
         self._connection.close()
 
-    def get(self, key: str) -> tuple[str, Outcome] | None:
-        """Return how the outcome was graded, and the outcome; None = there is none that can be read."""
-        row = self._connection.execute("SELECT grading, outcome FROM outcomes WHERE key = ?", (key,)).fetchone()
+    def get(self, key: str, grading: str) -> tuple[str, Outcome] | None:
+        """Return how the outcome was graded, in this way if it ever was, and the outcome; None = there is none that can be read."""
+        row = self._connection.execute(
+            "SELECT grading, outcome FROM outcomes WHERE key = ? ORDER BY grading = ? DESC LIMIT 1", (key, grading)
+        ).fetchone()
         if row is None:
             return None
         try:

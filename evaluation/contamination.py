@@ -24,14 +24,14 @@ from ..schemas.evaluation import (
 )
 from ..schemas.scores import Domain
 from ..training.data.progress import Counting
-from ..training.data.reading import file_sha256, rows_of
+from ..training.data.reading import ENDINGS, file_sha256, rows_of
 from ..training.data.sources import source_files
 from ..training.data.texts import texts_of
 from .records import data_sha256
 
 OVERLAPS_KEPT = 5
 """Matches listed of each item."""
-PATTERNS = ("*.jsonl", "*.json", "*.parquet", "*.jsonl.gz")
+PATTERNS = tuple(f"*{ending}" for ending in ENDINGS)
 """Files of a data set at the hub that are looked through; its patterns match in folders, too."""
 _ORDER = {kind: place for place, kind in enumerate(OverlapKind)}
 
@@ -111,7 +111,10 @@ def search(
                             counts=is_sign(match.kind, match.coverage, counted),
                         )
                 shown.tell(records=records_read, items_found=items_found)
+            # A file without any record is seldom what it was declared to be.
+            unreadable += not records
             looked_at.append(LookedAt(data=name, sha256=file_sha256(file), records=records, unreadable=unreadable))
+    looked_at += [LookedAt(data=name, records=0, unreadable=1) for name in fetched.passed_over]
     complete = asked.declared is not None and not any(data.unreadable for data in looked_at)
     return ContaminationReport(
         suite=suite,
@@ -200,7 +203,7 @@ def _lines(report: ContaminationReport) -> Iterator[str]:
     yield "| data | records | unreadable | sha256 |"
     yield "|---|---|---|---|"
     for data in report.looked_at:
-        yield f"| {_cell(data.data)} | {data.records:,} | {data.unreadable:,} | `{data.sha256[:16]}…` |"
+        yield f"| {_cell(data.data)} | {data.records:,} | {data.unreadable:,} | {_hash_cell(data.sha256)} |"
     yield ""
     yield (
         "Rewording, translation and changed wording with new numbers can escape every kind of match: "
@@ -218,6 +221,10 @@ _KIND_WORDS = {
 
 def _best(item: ItemOverlap) -> OverlapKind | None:
     return item.overlaps[0].kind if item.overlaps else None
+
+
+def _hash_cell(sha256: str | None) -> str:
+    return "not read" if sha256 is None else f"`{sha256[:16]}…`"
 
 
 def _cell(text: str) -> str:

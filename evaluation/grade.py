@@ -9,12 +9,13 @@ from ..schemas.completion import TokenUsage
 from ..schemas.errors import ConfigurationError, GradingError
 from ..schemas.evaluation import Graded, Item, Outcome, Spent, Status
 from ..schemas.scores import Score, Task
+from .budget import GRADER
 from .judge import CountedJudge
-from .targets.base import CANCELLED, Answered, Sample
+from .samples import CANCELLED
+from .targets.base import Answered, Sample
 
 LENGTH = "length"
 REASON_CHARS_MAX = 200
-GRADER = "grader"
 
 
 async def grade(
@@ -48,14 +49,15 @@ async def grade(
 
 
 async def regrade(item: Item, outcome: Outcome, *, judge: CountedJudge | None) -> Outcome:
-    """Return the outcome with all that has a text graded anew, and with nothing spent but on the judge: the rest was paid before."""
+    """Return the outcome with all that has a text graded anew, and with nothing spent but on the judge: the rest was paid before.
+
+    Its seconds stay those of the asking.
+    """
     counted = None if judge is None else judge.fresh()
     graded = [await _anew(item.task, one, counted) for one in outcome.candidates]
     final = graded[outcome.chosen] if outcome.chosen is not None else outcome.final
     spent: dict[str, Spent] = {GRADER: counted.spent} if counted is not None and counted.spent.calls else {}
-    return outcome.model_copy(
-        update={"final": final, "candidates": tuple(graded), "spent": spent, "seconds": 0.0, "at": time.time()}
-    )
+    return outcome.model_copy(update={"final": final, "candidates": tuple(graded), "spent": spent, "at": time.time()})
 
 
 async def _graded(task: Task, sample: Sample, judge: Judge | None) -> Graded:

@@ -5,31 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ..grading.preflight import failing_checks
 from ..grading.sandbox import run_code, sandbox_problem
-from ..grading.score import score_task
-from ..schemas.errors import ConfigurationError, GradingError, UserError
+from ..schemas.errors import ConfigurationError
 from ..schemas.evaluation import Item
 from ..schemas.scores import Domain, Task
-
-TRIAL = "<answer>\\frac{31}{7}+\\sqrt{x}</answer>"
-"""An answer that is equal to no truth, and that only symbolic mathematics can tell from one."""
 
 
 async def check_grading(items: Sequence[Item]) -> None:
     """Try the check of every item, and all that it may need. Raises ConfigurationError that says what is missing."""
     if any(item.task.domain is Domain.code for item in items):
         await _check_sandbox([item.task for item in items])
-    first_of_kind = {(item.task.domain, item.task.source): item for item in reversed(items)}
-    for item in items:
-        task = item.task
-        try:
-            await score_task(task, "")
-            if first_of_kind[task.domain, task.source] is item:
-                await score_task(task, TRIAL)
-        except (GradingError, UserError) as exc:
-            raise ConfigurationError(
-                f"answers to {task.id!r} ({task.source}) could not be graded here, so nothing was asked: {exc}"
-            ) from exc
+    for task, failure in await failing_checks(item.task for item in items):
+        raise ConfigurationError(
+            f"answers to {task.id!r} ({task.source}) could not be graded here, so nothing was asked: {failure}"
+        ) from failure
 
 
 async def _check_sandbox(tasks: Sequence[Task]) -> None:

@@ -47,6 +47,8 @@ class Run:
     """One for each question that was answered: the outcome that stands."""
     replaced: tuple[Outcome, ...]
     """Earlier outcomes without a verdict that were tried again: not counted as answers, but paid for."""
+    ignored: tuple[Outcome, ...]
+    """Later outcomes of questions that had a verdict: not counted as answers either, but paid for."""
     faults: tuple[str, ...]
     """What is wrong with the files, in sentences; empty = nothing."""
 
@@ -54,6 +56,11 @@ class Run:
     def name(self) -> str:
         """Name of the folder, by which reports call the run."""
         return self.folder.resolve().name
+
+    @property
+    def everything(self) -> tuple[Outcome, ...]:
+        """All outcomes, in an order in which the same ones stand when they are written and read again."""
+        return (*self.replaced, *self.outcomes, *self.ignored)
 
     @property
     def done(self) -> frozenset[Key]:
@@ -79,13 +86,13 @@ def read_run(folder: Path) -> Run:
     faults: list[str] = []
     manifest = _read_manifest(folder / MANIFEST_NAME, faults)
     items = _first_of_each(_read_lines(folder / ITEMS_NAME, Item, faults), faults)
-    outcomes, replaced = _standing(_read_lines(folder / OUTCOMES_NAME, Outcome, faults), faults)
+    outcomes, replaced, ignored = _standing(_read_lines(folder / OUTCOMES_NAME, Outcome, faults), faults)
     if manifest is not None and items and data_sha256(items) != manifest.data_sha256:
         faults.append(
             f"{ITEMS_NAME} is not what the manifest was written for ({len(items):,} problems, {manifest.items:,} "
             "expected; the hash differs): figures are of what the file holds now"
         )
-    return Run(folder, manifest, items, outcomes, replaced, tuple(faults))
+    return Run(folder, manifest, items, outcomes, replaced, ignored, tuple(faults))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -197,26 +204,25 @@ def _first_of_each(items: list[Item], faults: list[str]) -> tuple[Item, ...]:
     return tuple(by_id.values())
 
 
-def _standing(outcomes: list[Outcome], faults: list[str]) -> tuple[tuple[Outcome, ...], tuple[Outcome, ...]]:
-    """Return the outcomes that stand and those that they replaced: asking until the answer is right is not possible."""
+def _standing(outcomes: list[Outcome], faults: list[str]) -> tuple[tuple[Outcome, ...], ...]:
+    """Return the outcomes that stand, those that they replaced and later ones: asking until the answer is right is not possible."""
     standing: dict[Key, Outcome] = {}
     replaced: list[Outcome] = []
-    ignored = 0
+    ignored: list[Outcome] = []
     for outcome in outcomes:
         earlier = standing.get(key_of(outcome))
         if earlier is not None and earlier.final.status not in TRIED_AGAIN:
-            replaced.append(outcome)
-            ignored += 1
+            ignored.append(outcome)
             continue
         if earlier is not None:
             replaced.append(earlier)
         standing[key_of(outcome)] = outcome
     if ignored:
         faults.append(
-            f"{ignored:,} outcomes answer a question that had been answered before: the first answer stands, "
+            f"{len(ignored):,} outcomes answer a question that had been answered before: the first answer stands, "
             "the tokens of all are counted"
         )
-    return tuple(standing.values()), tuple(replaced)
+    return tuple(standing.values()), tuple(replaced), tuple(ignored)
 
 
 def _write_whole(path: Path, text: str) -> None:

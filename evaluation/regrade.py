@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..grading.fingerprint import grader_sha256
 from ..schemas.errors import InvalidRequest
 from ..schemas.evaluation import Item, Manifest, Outcome, Status
 from ..schemas.settings import load_settings
@@ -16,7 +17,6 @@ from .judge import CountedJudge, open_judge
 from .preflight import check_grading
 from .records import OutcomeLog, Run, read_run, write_items, write_manifest
 from .run import CHECKS_AT_ONCE
-from .targets.fingerprint import grader_sha256
 
 GRADED, STILL_CRASHES = 0, 1
 
@@ -90,16 +90,14 @@ async def _into(out: Path, run: Run, manifest: Manifest, judge: str | None, open
     graded = await _graded(run, run.outcomes, opened)
     write_items(out, run.items)
     write_manifest(out, manifest.model_copy(update={"grader_sha256": grader_sha256(), "judge": judge}))
-    before = {(one.item, one.target, one.repeat): one for one in run.outcomes}
+    whole = [
+        outcome.model_copy(update={"spent": {**earlier.spent, **outcome.spent}, "at": earlier.at})
+        for earlier, outcome in zip(run.outcomes, graded, strict=True)
+    ]
     with OutcomeLog(out) as log:
-        # What was tried again was paid for, too.
-        for outcome in (*run.replaced, *graded):
-            earlier = before.get((outcome.item, outcome.target, outcome.repeat), outcome)
-            log.append(
-                outcome.model_copy(
-                    update={"spent": {**earlier.spent, **outcome.spent}, "at": earlier.at, "seconds": earlier.seconds}
-                )
-            )
+        # What does not stand was paid for, too.
+        for outcome in replace(run, outcomes=tuple(whole)).everything:
+            log.append(outcome)
     return _counts(run.outcomes, graded)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from .. import __version__
+from ..grading.fingerprint import grader_sha256
 from ..schemas.errors import InvalidRequest
 from ..schemas.evaluation import Item, Manifest, Outcome, Status, TargetSpec
-from .budget import Budget, amount_of
+from .budget import GRADER, Budget, paid_since
 from .cache import Cache, content_key, grading_key
 from .grade import grade, regrade
 from .judge import CountedJudge
@@ -24,7 +25,6 @@ from .preflight import check_grading
 from .progress import RunProgress
 from .records import OutcomeLog, Run, data_sha256, read_run, write_items, write_manifest
 from .targets.base import HOPELESS, Opens, Target
-from .targets.fingerprint import grader_sha256
 
 ERRORS_IN_A_ROW_MAX = 10
 """Errors without an answer between them after which a target is left alone: whatever it has, waiting does not help."""
@@ -138,7 +138,7 @@ def begin(folder: Path, manifest: Manifest, items: Sequence[Item]) -> Run:
         write_manifest(folder, manifest)
     except OSError as exc:
         raise InvalidRequest(f"{folder} cannot be written ({exc.strerror}): name another folder with --out") from exc
-    return Run(folder, manifest, tuple(items), (), (), ())
+    return Run(folder, manifest, tuple(items), (), (), (), ())
 
 
 def differences(earlier: Manifest, now: Manifest) -> list[str]:
@@ -183,9 +183,8 @@ class _Runner:
         self._asking: set[asyncio.Task[None]] = set()
         self._interruptible = False
         self.summary = Summary()
-        for outcome in (*earlier.outcomes, *earlier.replaced):
-            if outcome.at >= self._manifest.created_at:  # others came from the cache, and another run paid
-                plan.budget.spent += amount_of(outcome)
+        for outcome in earlier.everything:
+            plan.budget.spent += paid_since(outcome, self._manifest.created_at)
 
     async def go(self, log: OutcomeLog) -> None:
         """Ask what is left, target by target."""
@@ -232,7 +231,7 @@ class _Runner:
         left = [(item, repeat) for item, repeat in wanted if self._open(item, spec, repeat)]
         self.summary.before += len(wanted) - len(left)
         left = [(item, repeat) for item, repeat in left if not await self._from_cache(item, spec, repeat, log)]
-        if left:
+        if left and not self._stopping.is_set():
             self._errors_in_a_row = 0
             async with opens.open(spec) as target:
                 await self._ask_all(target, left, opens.definition.concurrency or self._plan.concurrency, log)
@@ -243,22 +242,40 @@ class _Runner:
         return known is None or (self._plan.retry_errors and known.final.status is Status.errored)
 
     async def _from_cache(self, item: Item, spec: TargetSpec, repeat: int, log: OutcomeLog) -> bool:
-        if self._cache is None:
+        if self._cache is None or self._stopping.is_set():
             return False
-        found = self._cache.get(content_key(item, spec, repeat))
+        key, grading = content_key(item, spec, repeat), self._grading_key(item)
+        found = self._cache.get(key, grading)
         if found is None:
             return False
-        graded, outcome = found
-        if graded != self._grading_key(item):
-            anew = await regrade(item, outcome, judge=self._judge)
-            # The time of the asking: another run paid for it.
-            outcome = anew.model_copy(
-                update={"spent": {**outcome.spent, **anew.spent}, "at": outcome.at, "seconds": outcome.seconds}
-            )
+        graded, known = found
+        outcome = known if graded == grading else await self._graded_anew(item, known)
+        if outcome is None:
+            return False
         outcome = outcome.model_copy(update={"item": item.task.id, "target": spec.name, "repeat": repeat})
         self._write(outcome, log, cached=True)
         self.summary.cached += 1
+        if graded != grading:
+            self._cache.put(key, grading, outcome)
         return True
+
+    async def _graded_anew(self, item: Item, known: Outcome) -> Outcome | None:
+        """Return what another run paid for with this run's grading; None = its judge might exceed the budget."""
+        if self._judge is not None and not self._admits(GRADER):
+            return None
+        budget = self._plan.budget
+        budget.begin(GRADER)
+        try:
+            anew = await regrade(item, known, judge=self._judge)
+        except BaseException:
+            budget.end(GRADER, None)
+            raise
+        budget.end(GRADER, anew)
+        asking = {role: spent for role, spent in known.spent.items() if role != GRADER}
+        # The time of the asking, which another run paid for.
+        return anew.model_copy(
+            update={"spent": asking | anew.spent, "at": known.at, "judged_at": anew.at if anew.spent else None}
+        )
 
     async def _ask_all(
         self, target: Target, left: Sequence[tuple[Item, int]], concurrency: int, log: OutcomeLog
@@ -275,13 +292,19 @@ class _Runner:
     async def _ask_in_turn(self, target: Target, questions: Iterator[tuple[Item, int]], log: OutcomeLog) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             while not self._stopping.is_set():
-                if not self._plan.budget.admits(target.spec.name):
-                    self._stop(f"the budget of {self._plan.budget.exhausted} would be exceeded")
+                if not self._admits(target.spec.name):
                     return
                 question = next(questions, None)
                 if question is None:
                     return
                 await self._ask(target, *question, log)
+
+    def _admits(self, name: str) -> bool:
+        """Whether the budget allows one more of these; where it does not, the run stops."""
+        admitted = self._plan.budget.admits(name)
+        if not admitted:
+            self._stop(f"the budget of {self._plan.budget.exhausted} would be exceeded")
+        return admitted
 
     async def _ask(self, target: Target, item: Item, repeat: int, log: OutcomeLog) -> None:
         budget, name = self._plan.budget, target.spec.name

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..schemas.evaluation import Graded, Outcome, Status
+from ..schemas.evaluation import Graded, Status
 
 EXACT_SPLITS_MAX = 20_000
 """Ways to spread k votes over the answers up to which the vote's mean is exact."""
@@ -81,11 +81,6 @@ def decided_majority(votes: Votes, k: int) -> float | None:
     next_most = votes.groups[-2][0] if len(votes.groups) > 1 else 0
     missing = max(0, k - votes.samples)
     return right / most if most > next_most + missing else None
-
-
-def missing_samples(outcome: Outcome, k: int) -> bool:
-    """Return whether fewer than k samples of it were finished."""
-    return sum(1 for sample in outcome.candidates if sample.finish_reason != CANCELLED) < k
 
 
 @lru_cache(maxsize=65_536)

@@ -24,6 +24,9 @@ from ..schemas.base import Frozen
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000
+RULE_OF_THREE = "rule_of_three"
+"""Method of the interval of a difference that is the same for all problems: resampling sees no chance there."""
+_BISECTIONS = 60
 _CELLS_AT_ONCE = 4_000_000
 """Draws of the bootstrap held in memory at the same time, before they are counted."""
 
@@ -151,7 +154,10 @@ def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
 
     The expansion of Abramowitz & Stegun 26.7.5.
     """
-    z = normal_quantile(confidence)
+    return _t_of(normal_quantile(confidence), degrees)
+
+
+def _t_of(z: float, degrees: float) -> float:
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
@@ -159,6 +165,15 @@ def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
     )
     return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
+
+
+def _z_of(t: float, degrees: float) -> float:
+    """Turn `_t_of` round, which grows with z and is never below it."""
+    low, high = 0.0, t
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_of(middle, degrees) < t else (low, middle)
+    return low
 
 
 class Resamples:
@@ -188,17 +203,36 @@ class Resamples:
 
     def estimate(self, value: float, distribution: Floats, values: Floats) -> Estimate:
         """Return `value` with the expanded percentile interval of its distribution; `values` tell which problems are known."""
-        parts = self._subsets.known(values)
-        problems = sum(part.size for part in parts)
-        degrees = problems - len(parts)
+        problems, degrees = self._freedom(values)
         bare = Estimate(value=value, low=None, high=None, problems=problems, method="bootstrap")
         if degrees < 1 or np.isnan(distribution).any():
             return bare
-        tail = NormalDist().cdf(-math.sqrt(problems / degrees) * t_quantile(degrees))
+        tail = NormalDist().cdf(-_expansion(problems, degrees) * t_quantile(degrees))
         low, high = np.quantile(distribution, [tail, 1 - tail])
         if not (math.isfinite(low) and math.isfinite(high)):
             return bare
         return bare.model_copy(update={"low": float(low), "high": float(high), "se": float(distribution.std(ddof=1))})
+
+    def p(self, distribution: Floats, values: Floats) -> float | None:
+        """Return the two-sided p of "no difference": the largest at which `estimate`'s interval would still hold zero.
+
+        None = there is no interval.
+        """
+        problems, degrees = self._freedom(values)
+        if degrees < 1 or np.isnan(distribution).any():
+            return None
+        beyond = min(int((distribution <= 0).sum()), int((distribution >= 0).sum()))
+        share = (beyond + 1) / (distribution.size + 1)
+        if share >= 0.5:
+            return 1.0
+        t = -NormalDist().inv_cdf(share) / _expansion(problems, degrees)
+        return 2 * NormalDist().cdf(-_z_of(t, degrees))
+
+    def _freedom(self, values: Floats) -> tuple[int, int]:
+        """Return how many problems are known, and the degrees of freedom that their subsets leave."""
+        parts = self._subsets.known(values)
+        problems = sum(part.size for part in parts)
+        return problems, problems - len(parts)
 
     def _numbers(self, unknown: NDArray[np.bool_]) -> Floats:
         """Return how many of the problems drawn are known, by resample and subset."""
@@ -225,19 +259,12 @@ def difference(
     parts = subsets.known(gap)
     weights = _weights(parts, weighing)
     if all(np.ptp(part) == 0 for part in parts):
-        # No two problems differ in their gap, so resampling sees no chance at all: what n problems without a surprise allow.
+        # No two problems of a subset differ in their gap: what n problems without a surprise allow.
         size = 1 / float(np.dot(weights**2, [1 / part.size for part in parts]))
         half = 1 - (1 - CONFIDENCE) ** (1 / size)
         low, high = max(-1.0, value - half), min(1.0, value + half)
-        return Estimate(value=value, low=low, high=high, problems=sum(p.size for p in parts), method="rule_of_three")
+        return Estimate(value=value, low=low, high=high, problems=sum(p.size for p in parts), method=RULE_OF_THREE)
     return resamples.estimate(value, resamples.averages(gap, weighing), gap)
-
-
-def bootstrap_p(distribution: Floats) -> float:
-    """Return the two-sided p of "no difference" by the share of resamples on the other side of zero."""
-    size = distribution.size + 1
-    below, above = (int((distribution <= 0).sum()) + 1) / size, (int((distribution >= 0).sum()) + 1) / size
-    return min(1.0, 2 * min(below, above))
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
@@ -259,6 +286,11 @@ def holm(ps: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(ps) - place) * ps[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def _expansion(problems: int, degrees: int) -> float:
+    """Return by how much the percentile interval is too narrow for so few problems."""
+    return math.sqrt(problems / degrees)
 
 
 def _weights(parts: Sequence[Floats], weighing: Weighing) -> Floats:

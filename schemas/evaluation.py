@@ -124,6 +124,8 @@ class Outcome(Frozen):
     """Wall-clock seconds from asking to the end."""
     at: float = 0.0
     """Unix time in seconds of the end."""
+    judged_at: float | None = None
+    """Unix time in seconds at which a judge was paid for answers that another run had paid for; None = all was paid by `at`."""
 
 
 class TargetSpec(Frozen):
@@ -147,6 +149,8 @@ class TargetSpec(Frozen):
     """Temperature, top-p, max_tokens, stop, base seed."""
     template_sha256: str | None = None
     """Hash of the prompts around the problem (ours) or of the chat template (where it is known)."""
+    backends_sha256: dict[str, str] = {}
+    """By role: hash of the kind, place, model, revision, prompts and deciding settings of its backend and of those that stand in for it. Roles that are missing are not known, as behind a gateway."""
     server: str | None = None
     """Name and version of the server, as it tells; None = it does not."""
 
@@ -235,16 +239,16 @@ class ItemOverlap(Frozen):
 
 
 class LookedAt(Frozen):
-    """One file of training data that was looked through."""
+    """One file of training data, and how much of it was looked through."""
 
     data: str
     """Its path as given, or its name at the hub with the revision."""
-    sha256: str
-    """Hash of its bytes."""
+    sha256: str | None = None
+    """Hash of its bytes; None = it is of a kind that is not read."""
     records: int
     """Records that were read."""
     unreadable: int = 0
-    """Records that could not be read; while there are any, no item is called clean."""
+    """Records that could not be read, or 1 for a file without any; while there are some, no item is called clean."""
 
 
 class ContaminationReport(Frozen):

@@ -22,11 +22,10 @@ def pack(run: Path, archive: Path) -> None:
     The same run gives the same bytes. Raises NotFound.
     """
     found = read_run(run)
-    outcomes = (*found.replaced, *found.outcomes)
     files = {
         MANIFEST_NAME: (run / MANIFEST_NAME).read_bytes(),
         ITEMS_NAME: (run / ITEMS_NAME).read_bytes(),
-        OUTCOMES_NAME: "".join(f"{_without_texts(one).model_dump_json()}\n" for one in outcomes).encode(),
+        OUTCOMES_NAME: "".join(f"{_without_texts(one).model_dump_json()}\n" for one in found.everything).encode(),
     }
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_name(archive.name + ".partial")

@@ -28,7 +28,9 @@ LIMITS = """## What this cannot show
 - Problems, generator of the training data and grader have the same author. Fresh problems are disjoint from training by their
   underlying key, not by their kind: this measures interpolation within families.
 - The problems of the report side were not looked at while anything was chosen; choices were made on the development side,
-  which the code keeps apart. Nothing hinders anyone who changes that code.
+  which the code keeps apart. Nothing hinders anyone who changes that code. What this page said of the model before this one
+  did shape its recipe (GRPO was made longer), so every model is measured on problems drawn with a seed of its own; of
+  a family with few problems (divisors) most are met again.
 - Tokens are k2think-mini's (characters, nearly). Seconds are those of two shared CPU cores under load and say little about
   other machines."""
 

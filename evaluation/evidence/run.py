@@ -12,7 +12,7 @@ from ..run import Plan, Summary, run
 from ..suites.mini import mini
 from ..suites.options import SuiteOptions
 from ..targets.opening import make_targets
-from .plan import BASE, PROBLEMS, SFT, control_targets, main_targets, with_foreign_plans
+from .plan import BASE, PROBLEMS, REPORT_SEED, SFT, control_targets, main_targets, with_foreign_plans
 
 MAIN, CONTROL = "main", "control"
 """Folders of the two runs."""
@@ -33,7 +33,7 @@ async def make_runs(
                 f"{stage} is missing: the evidence compares the stages of training. They belong to k2think's checkout; "
                 "`k2think train mini` makes them anew"
             )
-    options = SuiteOptions(n=problems, report=report)
+    options = SuiteOptions(n=problems, report=report, seed=REPORT_SEED if report else None)
     items = mini(options)
     done: list[Summary] = []
     for name, targets, asked in (

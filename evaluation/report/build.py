@@ -1,4 +1,4 @@
-"""Runs to a report: runs of the same problems with the same grader stand together, others apart."""
+"""Runs to a report: runs of the same problems with the same grader and judge stand together, others apart."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class _Key:
     suite: str
     data_sha256: str | None
     grader_sha256: str | None
+    judge: str | None
     alone: str
     """Folder of a run without a manifest, which is like no other; empty otherwise."""
 
@@ -71,8 +72,8 @@ def compare(ours: tuple[Run, str], theirs: tuple[Run, str], *, anyway: bool = Fa
 def _key(run: Run) -> _Key:
     found = run.manifest
     if found is None:
-        return _Key("unknown", None, None, str(run.folder))
-    return _Key(found.suite, found.data_sha256, found.grader_sha256, "")
+        return _Key("unknown", None, None, None, str(run.folder))
+    return _Key(found.suite, found.data_sha256, found.grader_sha256, found.judge, "")
 
 
 def _part(
@@ -96,6 +97,7 @@ def _part(
         suite=key.suite,
         data_sha256=key.data_sha256,
         grader_sha256=key.grader_sha256,
+        judge=key.judge,
         problems=len(problems.ids),
         subsets=problems.subsets.names,
         targets=tuple(reports),
@@ -147,6 +149,7 @@ def _differing(one: Run, other: Run) -> list[str]:
         for words, same in (
             ("problems", one.manifest.data_sha256 == other.manifest.data_sha256),
             ("grader", one.manifest.grader_sha256 == other.manifest.grader_sha256),
+            ("judge", one.manifest.judge == other.manifest.judge),
         )
         if not same
     ]

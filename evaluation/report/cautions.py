@@ -41,6 +41,7 @@ def of_runs(runs: Sequence[RunLine], parts: Sequence[Part]) -> Iterator[Caution]
         ("suites", [part.suite for part in parts]),
         ("problems (hash of the data)", [part.data_sha256 for part in parts]),
         ("graders (hash of the sources)", [part.grader_sha256 for part in parts]),
+        ("judges of free answers", [part.judge for part in parts]),
     ):
         if len(set(values)) > 1:
             text = f"the runs differ in their {what}: they stand in parts of their own, and nothing is compared across them."
@@ -160,7 +161,7 @@ def _of_counts(report: TargetReport, sheet: Sheet) -> Iterator[tuple[str, bool, 
             True,
             f"{sheet.strangers:,} outcomes are about problems that the suite does not have: left out.",
         )
-    if hidden := sum(map(unaccounted, sheet.outcomes)):
+    if hidden := unaccounted(sheet):
         yield (
             "ledger",
             True,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-MISSING_EXTRA_EXIT = 2
+from ...training.extras import require
+
+MODULES = ("jinja2", "numpy")
 
 
 def eval_report(
@@ -32,7 +33,7 @@ def eval_report(
 ) -> None:
     """Report on runs: what was asked, what came back, how sure it is, what it cost.
 
-    Runs of the same problems with the same grader stand together, so that their targets are compared.
+    Runs of the same problems with the same grader and judge stand together, so that their targets are compared.
     Others stand apart, and the report says so.
     A run that is not finished or damaged is reported as far as it goes, with what is missing.
 
@@ -46,7 +47,7 @@ def eval_report(
 
       k2think eval report runs/aime --contamination overlap.json --against-published ours.toml --out report
     """
-    _require()
+    require(MODULES, "evaluation")
     from .files import WRITERS, formats_of, report_on, write_report
 
     chosen = formats_of(formats) if formats else (tuple(WRITERS) if out is not None else ("md",))
@@ -68,13 +69,13 @@ def eval_compare(
     ours: Annotated[str, typer.Argument(metavar="RUN:TARGET", help="A run's folder and a target of it.")],
     theirs: Annotated[str, typer.Argument(metavar="RUN:TARGET", help="What it is compared with.")],
     anyway: Annotated[
-        bool, typer.Option(help="Compare the problems that both have, even where data or grader differ.")
+        bool, typer.Option(help="Compare the problems that both have, even where data, grader or judge differ.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two targets on the same problems: difference, interval, p, and all else in which they differ.
 
-    Where problems or grader are not the same it refuses; --anyway compares and says so.
+    Where problems, grader or judge are not the same it refuses; --anyway compares and says so.
 
     Examples:
 
@@ -82,18 +83,8 @@ def eval_compare(
 
       k2think eval compare runs/grpo:single runs/sft:single --json
     """
-    _require()
+    require(MODULES, "evaluation")
     from .files import compare_targets, pair_lines
 
     pair = compare_targets(ours, theirs, anyway=anyway)
     typer.echo(pair.model_dump_json(indent=2) if as_json else "\n".join(pair_lines(pair)))
-
-
-def _require() -> None:
-    """End with the command that installs what is missing."""
-    from importlib.util import find_spec
-
-    missing = [name for name in ("jinja2", "numpy") if find_spec(name) is None]
-    if missing:
-        print(f"missing: {', '.join(missing)}; install with: pip install 'k2think[evaluation]'", file=sys.stderr)
-        raise typer.Exit(MISSING_EXTRA_EXIT)

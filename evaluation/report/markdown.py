@@ -44,7 +44,7 @@ def _part(part: Part, prefix: str) -> Iterator[str]:
     yield f"## {prefix}{escaped(part.suite)}"
     yield ""
     subsets = f"{len(part.subsets)} subset" + ("s" if len(part.subsets) != 1 else "")
-    yield f"{part.problems:,} problems in {subsets}; data {short(part.data_sha256)}, grader {short(part.grader_sha256)}."
+    yield f"{part.problems:,} problems in {subsets}; data {short(part.data_sha256)}, grader {short(part.grader_sha256)}, judge {escaped(part.judge or 'none')}."
     yield ""
     for table in tables_of(part):
         yield from _table(table)

@@ -297,9 +297,9 @@ class PairReport(Frozen):
     """Macro average of ours - theirs, paired by problem."""
     micro: Estimate
     """The same with every problem of the same weight."""
-    p: float
-    """Two-sided, from the bootstrap of the macro difference."""
-    p_holm: float
+    p: float | None
+    """Two-sided, with the interval of the macro difference; McNemar's where the difference is the same for all problems, None where that has none."""
+    p_holm: float | None
     """The same, adjusted for all pairs of the part."""
     mcnemar_p: float | None
     """Exact McNemar test over all problems; None = a problem was asked more than once."""
@@ -316,7 +316,7 @@ class PairReport(Frozen):
 
 
 class Part(Frozen):
-    """Runs of the same problems with the same grader: only these are compared."""
+    """Runs of the same problems with the same grader and judge: only these are compared."""
 
     suite: str
     """Name of the suite."""
@@ -324,6 +324,8 @@ class Part(Frozen):
     """Hash of the problems; None = unknown."""
     grader_sha256: str | None
     """Hash of the grader; None = unknown."""
+    judge: str | None
+    """Who judged free answers; None = nobody, or unknown."""
     problems: int
     """Problems of the suite."""
     subsets: tuple[str, ...]

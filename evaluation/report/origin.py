@@ -14,7 +14,7 @@ METHODS = (
     "was answered once and no subsets are averaged (Wilson 1927); else Wilson's at the effective number of answers, from the variance between "
     "problems within subsets, with Satterthwaite's degrees of freedom (Franco et al. 2019).",
     "Differences, and the share of the room: resampling of problems within subsets, 2,000 times from a fixed seed, the same draws for both sides "
-    "(expanded percentile interval, Hesterberg 2015). McNemar's test is exact (McNemar 1947). Many pairs: Holm 1979.",
+    "(expanded percentile interval, Hesterberg 2015; p is the largest at which it would hold zero). McNemar's test is exact (McNemar 1947). Many pairs: Holm 1979.",
     "Majority@k and oracle@k from more than k samples: the mean over all choices of k of them (Chen et al. 2021, arXiv:2107.03374).",
     "Rates of the judge and of repeats: sums over problems, with the variance of a ratio by problem.",
     "An outcome counts once it has a verdict; a second one to the same question changes nothing. Outcomes that failed, or whose check crashed, "
@@ -58,6 +58,7 @@ def _of_run(manifest: Manifest) -> list[tuple[str, str]]:
         ("problems", f"{manifest.items:,}, each asked {manifest.repeats}×"),
         ("data", f"sha256 {manifest.data_sha256}"),
         ("grader", f"sha256 {manifest.grader_sha256}"),
+        ("judge of free answers", manifest.judge or "none"),
         ("k2think", manifest.k2think_version),
         ("begun", moment(manifest.created_at)),
         ("training data declared", _pairs(manifest.training_data) if manifest.training_data else "none: unknown"),
@@ -75,10 +76,11 @@ def _of_target(spec: TargetSpec) -> list[tuple[str, str]]:
         ("sampling", _pairs(spec.sampling)),
         ("policy", "none: a plain endpoint" if spec.policy is None else _pairs(spec.policy)),
         ("prompts", f"sha256 {spec.template_sha256}" if spec.template_sha256 else "unknown"),
+        ("backends", _pairs({role: f"sha256 {digest}" for role, digest in spec.backends_sha256.items()}, "unknown")),
     ]
 
 
-def _pairs(values: object) -> str:
+def _pairs(values: object, nothing: str = "none") -> str:
     if not isinstance(values, dict) or not values:
-        return "none"
+        return nothing
     return ", ".join(f"{name} = {value}" for name, value in values.items())

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
 from pydantic import JsonValue
 
 from ...schemas.evaluation import Row, TargetSpec
-from ..statistics import Estimate, Floats, Resamples, bootstrap_p, difference, holm, mcnemar_p
+from ..statistics import RULE_OF_THREE, Estimate, Resamples, difference, holm, mcnemar_p
 from .model import PairReport
 from .sheet import Sheet, label_of
 from .spending import tokens_per_question
@@ -28,8 +27,10 @@ class _Pair:
     theirs: Sheet
     difference: Estimate
     micro: Estimate
-    p: float
-    gap: Floats
+    p: float | None
+    gained: int
+    lost: int
+    mcnemar: float | None
 
 
 def in_rows(sheets: Sequence[Sheet]) -> list[Sheet]:
@@ -68,18 +69,18 @@ def _pair(ours: Sheet, theirs: Sheet, resamples: Resamples) -> _Pair | None:
     if macro is None or micro is None:
         return None
     gap = mine - yours
-    equal = bool(np.ptp(gap[~np.isnan(gap)]) == 0) and macro.value == 0
-    return _Pair(ours, theirs, macro, micro, 1.0 if equal else bootstrap_p(resamples.averages(gap)), gap)
+    gained, lost = int((gap > 0).sum()), int((gap < 0).sum())
+    mcnemar = mcnemar_p(gained, lost) if ours.once and theirs.once else None
+    p = mcnemar if macro.method == RULE_OF_THREE else resamples.p(resamples.averages(gap), gap)
+    return _Pair(ours, theirs, macro, micro, p, gained, lost, mcnemar)
 
 
 def _reports(pairs: Sequence[_Pair]) -> tuple[PairReport, ...]:
-    adjusted = holm([pair.p for pair in pairs])
-    return tuple(_report(pair, p_holm) for pair, p_holm in zip(pairs, adjusted, strict=True))
+    adjusted = iter(holm([pair.p for pair in pairs if pair.p is not None]))
+    return tuple(_report(pair, None if pair.p is None else next(adjusted)) for pair in pairs)
 
 
-def _report(pair: _Pair, p_holm: float) -> PairReport:
-    gained, lost = int((pair.gap > 0).sum()), int((pair.gap < 0).sum())
-    once = pair.ours.once and pair.theirs.once
+def _report(pair: _Pair, p_holm: float | None) -> PairReport:
     ours, theirs = (tokens_per_question(sheet) for sheet in (pair.ours, pair.theirs))
     ratio = ours / theirs if ours and theirs else None
     return PairReport(
@@ -89,9 +90,9 @@ def _report(pair: _Pair, p_holm: float) -> PairReport:
         micro=pair.micro,
         p=pair.p,
         p_holm=p_holm,
-        mcnemar_p=mcnemar_p(gained, lost) if once else None,
-        gained=gained,
-        lost=lost,
+        mcnemar_p=pair.mcnemar,
+        gained=pair.gained,
+        lost=pair.lost,
         tokens_ratio=ratio,
         same_prompts=_same_prompts(pair.ours.spec, pair.theirs.spec),
         caveats=tuple(_caveats(pair.ours, pair.theirs)),
@@ -117,6 +118,7 @@ def _caveats(ours: Sheet, theirs: Sheet) -> Iterator[str]:
         yield f"prompts: hash {_short(mine)} against {_short(yours)}"
     if mine.row == yours.row:
         yield from _differing("policy", mine.policy or {}, yours.policy or {})
+    yield from _differing("backends", *_shared_backends(mine, yours))
     if mine.server != yours.server:
         yield f"servers: {_told(mine.server)} against {_told(yours.server)}"
     if ours.run.manifest is not None and theirs.run.manifest is not None:
@@ -136,6 +138,14 @@ def _differing(what: str, mine: dict[str, JsonValue], yours: dict[str, JsonValue
     if names:
         told = ", ".join(f"{name} {_told(mine.get(name))} against {_told(yours.get(name))}" for name in names)
         yield f"{what}: {told}"
+
+
+def _shared_backends(mine: TargetSpec, yours: TargetSpec) -> Iterator[dict[str, JsonValue]]:
+    """Yield the backends of the roles that both have; none where the models differ, and with them the backends."""
+    same = (mine.model, mine.revision) == (yours.model, yours.revision)
+    roles = mine.backends_sha256.keys() & yours.backends_sha256.keys() if same else set[str]()
+    for spec in (mine, yours):
+        yield {role: f"hash {spec.backends_sha256[role][:8]}" for role in roles}
 
 
 def _short(spec: TargetSpec) -> str:

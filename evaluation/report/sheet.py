@@ -59,7 +59,7 @@ class Sheet:
     answers: tuple[tuple[Outcome, ...], ...]
     """Outcomes of each problem, by repeat."""
     replaced: tuple[Outcome, ...]
-    """Outcomes that others stand for."""
+    """Outcomes that others stand for: tried again, or too late."""
     strangers: int
     """Outcomes about problems that the suite does not have: left out."""
     repeats: int
@@ -137,7 +137,7 @@ def sheets_of(run: Run, problems: Problems) -> list[Sheet]:
                 spec=specs.get(name),
                 problems=problems,
                 answers=tuple(tuple(sorted(by_item.get(i, ()), key=lambda o: o.repeat)) for i in problems.ids),
-                replaced=tuple(outcome for outcome in run.replaced if outcome.target == name),
+                replaced=tuple(one for one in (*run.replaced, *run.ignored) if one.target == name),
                 strangers=sum(len(outcomes) for item, outcomes in by_item.items() if item not in known),
                 repeats=seen if run.manifest is None else max(seen, run.manifest.repeats),
             )

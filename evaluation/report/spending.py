@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from ...schemas.completion import TokenUsage
 from ...schemas.evaluation import Outcome, Spent
+from ..records import Key, key_of
 from .model import RoleSpent, Spending
 from .sheet import Sheet
 
@@ -42,14 +44,20 @@ def tokens_per_question(sheet: Sheet) -> float:
     return tokens / max(len(paid) - len(sheet.replaced), 1)
 
 
-def unaccounted(outcome: Outcome) -> bool:
-    """Return whether the outcome shows work that its ledger does not."""
+def unaccounted(sheet: Sheet) -> int:
+    """Return how many outcomes show work that the ledger of their question, with all that they replaced, does not."""
+    ledgers: defaultdict[Key, list[dict[str, Spent]]] = defaultdict(list)
+    for outcome in (*sheet.outcomes, *sheet.replaced):
+        ledgers[key_of(outcome)].append(outcome.spent)
+    return sum(_shows_more(outcome, ledgers[key_of(outcome)]) for outcome in sheet.outcomes)
 
+
+def _shows_more(outcome: Outcome, ledgers: Sequence[Mapping[str, Spent]]) -> bool:
     def calls(role: str) -> int:
-        return outcome.spent[role].calls if role in outcome.spent else 0
+        return sum(ledger[role].calls for ledger in ledgers if role in ledger)
 
     shown = sum(sample.usage.completion for sample in outcome.candidates or (outcome.final,))
-    paid = outcome.spent["generator"].usage.completion if "generator" in outcome.spent else 0
+    paid = sum(ledger["generator"].usage.completion for ledger in ledgers if "generator" in ledger)
     return (
         shown > paid
         or (bool(outcome.comparisons) and not calls("verifier"))

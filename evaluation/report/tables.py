@@ -136,7 +136,7 @@ def _pairs(part: Part) -> Table:
         key="pairs",
         title="Differences",
         note="Points of the macro average, paired by problem, with 95 % intervals from resampling problems. p: the same resamples, "
-        f"two-sided; Holm: adjusted for the {len(part.pairs)} pairs here. McNemar: exact, over all problems, where each was asked once. "
+        f"two-sided, or McNemar's where all problems differ alike; Holm: adjusted for the {len(part.pairs)} pairs here. McNemar: exact, over all problems, where each was asked once. "
         "A model's scaffold is not compared with another model's single sample.",
         head=("Compared", "Also differs", "Macro", "p", "p (Holm)", "Micro", "p (McNemar)", "Gained / lost", "Tokens"),
         rows=tuple(

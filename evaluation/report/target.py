@@ -101,7 +101,7 @@ def _clean_only(sheet: Sheet, found: ContaminationReport | None) -> CleanOnly:
     numbers = Counter(statuses)
     return CleanOnly(
         declared=declared,
-        looked_at=tuple(data.data for data in found.looked_at),
+        looked_at=tuple(data.data for data in found.looked_at if data.sha256 is not None),
         counted=found.counted,
         clean=numbers[Cleanliness.clean],
         contaminated=numbers[Cleanliness.contaminated],

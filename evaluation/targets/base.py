@@ -20,8 +20,6 @@ from ...schemas.errors import (
 from ...schemas.evaluation import Comparison, Item, Spent, Status, TargetSpec
 from .definition import Definition, Price
 
-CANCELLED = "cancelled"
-"""Finish reason of a sample that an early stop ended."""
 HOPELESS = (AccessDenied, Unauthorized, PaymentRequired, ModelNotFound, ConfigurationError)
 """Errors that every other item would meet, too: the run stops at the first."""
 SEED_SPAN = 2**31

@@ -32,7 +32,7 @@ from ...workers.stack import running_stack
 from ...workers.submit import resolve
 from .base import Answered, item_seed, priced
 from .definition import Definition, Price
-from .fingerprint import model_folder, model_name, revision_of, template_set, template_sha256
+from .fingerprint import backend_sha256, model_folder, model_name, revision_of, template_set, template_sha256
 from .job_trace import answered, check_models, still_running
 
 PREFIX = "K2THINK_"
@@ -44,7 +44,6 @@ SETTLE_POLL_S = 0.05
 START_S = 30.0
 """Seconds for which a worker is waited for before it is asked all the same."""
 STACKS = "stacks"
-BACKEND_ROLES = (AgentKind.planner, AgentKind.generator, AgentKind.verifier)
 
 
 class EmbeddedPolicy:
@@ -56,7 +55,8 @@ class EmbeddedPolicy:
         self.definition = definition
         self._given = definition.policy or Policy()
         plain = read_settings(**_fields(_variables(definition)))
-        self._models = {agent: _backend_of(plain, agent) for agent in BACKEND_ROLES}
+        self._models = {agent: plain.resolve(role) for agent in AgentKind if (role := plain.role(agent)) is not None}
+        self._stand_ins = {agent: _stand_ins(plain, chosen) for agent, chosen in self._models.items()}
         variables = {**_variables(definition), **_absolute(plain, self._models)}
         identity = hashlib.sha256(json.dumps(sorted(variables.items())).encode()).hexdigest()[:12]
         self._folder = folder / STACKS / identity
@@ -76,11 +76,12 @@ class EmbeddedPolicy:
     async def describe(self) -> TargetSpec:
         """See `Opens`."""
         chosen = self._models[AgentKind.generator]
+        revision = self.definition.revision or revision_of(chosen)
         return TargetSpec(
             name=self.name,
             row=self.definition.row,
             model=model_name(chosen),
-            revision=self.definition.revision or revision_of(chosen),
+            revision=revision,
             policy=self._policy.model_dump(mode="json"),
             outside_models=self.definition.outside_models,
             sampling={
@@ -89,6 +90,7 @@ class EmbeddedPolicy:
                 "seed": self._base_seed,
             },
             template_sha256=template_sha256(template_set(chosen, self._policy.templates)),
+            backends_sha256={agent.value: self._backend_sha256(agent, revision) for agent in self._models},
             server=f"k2think {__version__}",
         )
 
@@ -105,6 +107,16 @@ class EmbeddedPolicy:
         shutil.rmtree(self._folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self._folder.parent.rmdir()
+
+    def _backend_sha256(self, agent: AgentKind, revision: str | None) -> str:
+        """`revision`: of the generator's model, which need not be read again for a role that has the same."""
+        chosen = self._models[agent]
+        return backend_sha256(
+            chosen,
+            revision=revision if chosen == self._models[AgentKind.generator] else revision_of(chosen),
+            templates=template_set(chosen, self._policy.templates),
+            stand_ins=self._stand_ins[agent],
+        )
 
     @property
     def _base_seed(self) -> int | None:
@@ -205,11 +217,8 @@ def _fields(variables: Mapping[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _backend_of(settings: Settings, agent: AgentKind) -> BackendSettings:
-    role = settings.role(agent)
-    if role is None:
-        raise ConfigurationError(f"the {agent} has no model")
-    return settings.resolve(role)
+def _stand_ins(settings: Settings, chosen: BackendSettings) -> list[BackendSettings]:
+    return [settings.backend(name) for name in (*chosen.fallback, chosen.hedge) if name]
 
 
 def _absolute(settings: Settings, models: Mapping[AgentKind, BackendSettings]) -> dict[str, str]:

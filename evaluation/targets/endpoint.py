@@ -27,7 +27,7 @@ from ...schemas.settings import Settings
 from ...schemas.trace import CallTrace
 from .base import HOPELESS, Answered, Sample, error_code, item_seed, priced
 from .definition import Definition, Price
-from .fingerprint import model_name, revision_of, template_sha256
+from .fingerprint import backend_sha256, model_name, revision_of, template_sha256
 
 TRIES = 3
 """Calls of one item at most, where a stream broke or stalled midway; each is paid for and counted."""
@@ -60,18 +60,21 @@ class Endpoint:
         finally:
             await backend.aclose()
         embedded = chosen.backend == BackendKind.openvino
+        revision = definition.revision or revision_of(chosen)
+        templates = choose_set(backend.templates, definition.templates)
         return TargetSpec(
             name=self.name,
             row=definition.row,
             model=definition.model or (model_name(chosen) if embedded else backend.model),
-            revision=definition.revision or revision_of(chosen),
+            revision=revision,
             base_url=None if embedded else _address(backend),
             sampling={
                 **definition.sampling.model_dump(mode="json"),
                 "max_tokens": definition.sampling.max_tokens or chosen.max_tokens,
                 "seed": _base_seed(definition),
             },
-            template_sha256=template_sha256(choose_set(backend.templates, definition.templates)),
+            template_sha256=template_sha256(templates),
+            backends_sha256={GENERATOR: backend_sha256(chosen, revision=revision, templates=templates)},
             server=server,
         )
 

@@ -1,16 +1,46 @@
-"""Hashes by which a later reader can tell whether the same prompts, the same model and the same grader were used."""
+"""Hashes by which a later reader can tell whether the same prompts and the same model were used."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from yarl import URL
 
 from ...agents.backends.openvino_folder import MODELS_DIR, model_config, own_templates
 from ...agents.templates import choose_set, load_templates
 from ...schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 
 BLOCK_BYTES = 1 << 20
+NOT_OF_OUTPUT = {
+    "api_key",
+    "connect_timeout_s",
+    "first_token_timeout_s",
+    "idle_timeout_s",
+    "connect_retries",
+    "retry_after_max_s",
+    "service_tier",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "streams_max",
+    "adaptive",
+    "threads",
+    "concurrency",
+    "classes",
+    "weight",
+    "breaker_failures",
+    "breaker_rest_s",
+    "breaker_rest_max_s",
+    "hedge_share_max",
+    "price_prompt",
+    "price_completion",
+}
+"""Settings of a backend that change no answer: keys, patience, limits, prices."""
+_HASHED_APART = {"base_url", "model", "templates", "fallback", "hedge"}
 
 
 @cache
@@ -23,14 +53,16 @@ def template_sha256(name: str) -> str:
     return digest.hexdigest()
 
 
-@cache
-def grader_sha256() -> str:
-    """Return the hash of the sources of `grading/`."""
-    root = Path(__file__).parents[2] / "grading"
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"\n{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
+def backend_sha256(
+    settings: BackendSettings, *, revision: str | None, templates: str, stand_ins: Sequence[BackendSettings] = ()
+) -> str:
+    """Return the hash of all of a backend that decides what comes back, without secrets.
+
+    `templates`: the set that it is asked with. `stand_ins`: backends that may answer in its place. Raises ConfigurationError.
+    """
+    facts = [_facts(settings, revision), *(_facts(other, revision_of(other)) for other in stand_ins)]
+    asked = {"backends": facts, "prompts": template_sha256(templates)}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def model_folder(settings: BackendSettings) -> Path | None:
@@ -74,3 +106,9 @@ def revision_of(settings: BackendSettings) -> str | None:
         return None
     model_config(folder)
     return folder_revision(folder)
+
+
+def _facts(settings: BackendSettings, revision: str | None) -> dict[str, Any]:
+    place = None if settings.base_url is None else str(URL(settings.base_url).with_user(None).with_query(None))
+    decisive = settings.model_dump(mode="json", exclude=NOT_OF_OUTPUT | _HASHED_APART)
+    return {**decisive, "base_url": place, "model": model_name(settings), "revision": revision}

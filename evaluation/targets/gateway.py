@@ -60,7 +60,7 @@ class GatewayPolicy:
             policy=self._policy.model_dump(mode="json"),
             outside_models=self.definition.outside_models,
             sampling={**sampling.model_dump(mode="json"), "seed": self._base_seed},
-            # A gateway does not tell which set its workers' backends are bound to.
+            # A gateway does not tell which set its workers' backends are bound to, nor which backends these are.
             template_sha256=None if templates is None else template_sha256(templates),
             server=await self._server(),
         )

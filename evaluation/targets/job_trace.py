@@ -12,7 +12,8 @@ from ...schemas.jobs import CUT_OFF, JobStatus
 from ...schemas.outcomes import Preference, StepStatus
 from ...schemas.trace import AttemptOutcome, AttemptTrace, CallTrace, JobTrace, StepTrace
 from ...schemas.withheld import WITHHELD
-from .base import CANCELLED, Answered, Sample
+from ..samples import CANCELLED
+from .base import Answered, Sample
 
 ROLES = {
     "make_plan": "planner",

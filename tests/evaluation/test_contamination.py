@@ -98,6 +98,31 @@ def test_what_could_not_be_read_makes_nothing_clean(bad: str, data: Path) -> Non
     assert set(statuses(report).values()) == {"contaminated", "unknown"}
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Solve this.", "input": PLANTED[0].problem, "output": "24"},
+        {"prompt": "Hello.", "chosen": [{"role": "user", "content": PLANTED[0].problem}], "rejected": []},
+        {"problem": "Another.", "generations": [PLANTED[0].problem]},
+        {"prompt": "Hello.", "extra": {"seen": [{"before": PLANTED[0].problem}]}},
+    ],
+    ids=["alpaca", "preference", "generations", "deep"],
+)
+def test_an_item_is_found_wherever_it_stands_in_a_record(row: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert statuses(run(path, declared=DECLARED))["p0"] == "contaminated"
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.zst", "b.jsonl"], ids=["other_kind", "empty"])
+def test_a_file_that_gives_no_record_makes_nothing_clean(name: str, data: Path) -> None:
+    (data.parent / name).touch()
+    report = run(data.parent, declared=DECLARED)
+    assert {Path(one.data).name: one.unreadable for one in report.looked_at} == {data.name: 0, name: 1}
+    assert set(statuses(report).values()) == {"contaminated", "unknown"}
+    assert name in to_markdown(report)
+
+
 def test_the_weakest_kind_that_counts_can_be_chosen(data: Path) -> None:
     report = run(data, declared=DECLARED, weakest=OverlapKind.exact)
     assert statuses(report)["p2"] == "clean"

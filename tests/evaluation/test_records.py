@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 from harness.evaluations import MadeUp, items, outcome, sample
-from k2think.evaluation.records import ITEMS_NAME, MANIFEST_NAME, OUTCOMES_NAME, OutcomeLog, data_sha256, read_run
+from k2think.evaluation.records import (
+    ITEMS_NAME,
+    MANIFEST_NAME,
+    OUTCOMES_NAME,
+    OutcomeLog,
+    data_sha256,
+    key_of,
+    read_run,
+)
 from k2think.schemas.errors import InvalidRequest, NotFound
 from k2think.schemas.evaluation import Row, Status
 
@@ -75,8 +83,29 @@ def test_the_first_answer_stands_whatever_comes_later(run: MadeUp, tmp_path: Pat
     run.outcomes.append(outcome(run.items[0], "single", sample("42", right=True)))
     found = read_run(run.write(tmp_path / "run"))
     assert found.outcomes[0].final.answer == "7"
-    assert [one.final.answer for one in found.replaced] == ["42"]
+    assert [one.final.answer for one in found.ignored] == ["42"]
+    assert found.replaced == ()
     assert "1 outcomes answer a question that had been answered before" in found.faults[0]
+
+
+def test_all_outcomes_can_be_written_again_and_the_same_ones_stand(run: MadeUp, tmp_path: Path) -> None:
+    # Given a question that was tried again, one that was answered twice, and one with both
+    first, second, third, *_ = run.items
+    run.outcomes = [
+        *run.outcomes,
+        outcome(first, "single", sample("7")),
+        *(outcome(second, "single", one, repeat=1) for one in (sample(None, status=Status.errored), sample("8"))),
+        *(
+            outcome(third, "single", one, repeat=1)
+            for one in (sample(None, status=Status.ungraded), sample("9"), sample("42", right=True))
+        ),
+    ]
+    found = read_run(run.write(tmp_path / "run"))
+    run.outcomes = list(found.everything)
+    again = read_run(run.write(tmp_path / "again"))
+    assert {key_of(one): one for one in again.outcomes} == {key_of(one): one for one in found.outcomes}
+    assert (again.replaced, again.ignored) == (found.replaced, found.ignored)
+    assert (len(found.replaced), len(found.ignored)) == (2, 2)
 
 
 @pytest.mark.parametrize("status", [Status.errored, Status.ungraded])

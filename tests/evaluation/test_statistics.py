@@ -14,7 +14,6 @@ from k2think.evaluation.statistics import (
     Resamples,
     Subsets,
     accuracy,
-    bootstrap_p,
     difference,
     holm,
     mcnemar_p,
@@ -182,7 +181,9 @@ def test_a_difference_is_paired_by_problem() -> None:
     assert found.value == pytest.approx(0.05)
     low, high = ends(found)
     assert 0.01 < low < 0.05 < high < 0.1, "unpaired it would be ± 0.1"
-    assert bootstrap_p(resamples.averages(ours - theirs)) < 0.05
+    p = resamples.p(resamples.averages(ours - theirs), ours - theirs)
+    assert p is not None
+    assert p < 0.05
 
 
 def test_equal_targets_differ_by_zero_with_what_so_many_problems_allow() -> None:
@@ -210,6 +211,38 @@ def test_only_problems_that_both_know_count() -> None:
     assert found is not None
     assert (found.value, found.problems) == (0.5, 2)
     assert difference(array(1, None), array(None, 1), Subsets.of(["a", "a"]), Resamples(Subsets.of(["a", "a"]))) is None
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "same"),
+    [(3, 0, 1), (5, 0, 2), (6, 0, 194), (5, 0, 195), (9, 1, 190), (9, 3, 28), (20, 9, 171), (15, 15, 70), (3, 12, 25)],
+)
+def test_a_p_and_the_interval_say_the_same(gained: int, lost: int, same: int) -> None:
+    gap = array(*[1.0] * gained, *[-1.0] * lost, *[0.0] * same)
+    subsets = one_subset(gap)
+    resamples = Resamples(subsets)
+    averages = resamples.averages(gap)
+    low, high = ends(resamples.estimate(float(gap.mean()), averages, gap))
+    p, turned = resamples.p(averages, gap), resamples.p(-averages, -gap)
+    assert p is not None
+    assert (p < 0.05) == (low > 0 or high < 0)
+    assert p == pytest.approx(turned)
+
+
+def test_many_problems_have_the_p_of_the_normal_distribution() -> None:
+    gap = np.random.default_rng(3).normal(0.1, 1.0, 400)
+    resamples = Resamples(one_subset(gap), resamples=20_000)
+    z = float(gap.mean()) / (float(gap.std(ddof=1)) / math.sqrt(400))
+    expected = math.erfc(z / math.sqrt(2))
+    assert 0.001 < expected < 0.2
+    assert resamples.p(resamples.averages(gap), gap) == pytest.approx(expected, rel=0.25)
+
+
+def test_without_an_interval_there_is_no_p() -> None:
+    gap = array(1.0, 0.0)
+    subsets = Subsets.of(["a", "b"])
+    resamples = Resamples(subsets)
+    assert resamples.p(resamples.averages(gap), gap) is None
 
 
 def test_mcnemar_is_the_exact_binomial() -> None:

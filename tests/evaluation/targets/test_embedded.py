@@ -68,6 +68,8 @@ async def test_the_bare_model_and_a_policy_on_a_stack_of_the_runs_own(bench: Any
     assert one.revision == other.revision
     assert str(one.revision).startswith("sha256:")
     assert one.template_sha256 == other.template_sha256
+    assert set(other.backends_sha256) == {"planner", "generator", "verifier"}
+    assert set(other.backends_sha256.values()) == set(one.backends_sha256.values()), "one model in all roles"
     assert not (bench.folder / "run" / "stacks").exists()
 
 

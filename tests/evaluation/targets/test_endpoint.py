@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from k2think.agents.backends.simulator import Fault, Reply, SimulatedServer
+from k2think.evaluation.cache import Cache
 from k2think.evaluation.records import read_run
 from k2think.evaluation.targets.opening import make_targets
-from k2think.schemas.errors import ConfigurationError, Unauthorized
+from k2think.schemas.errors import ConfigurationError, InvalidRequest, Unauthorized
 from k2think.schemas.evaluation import Status
 from k2think.schemas.settings import read_settings
 
@@ -41,6 +42,24 @@ async def test_a_backend_of_the_settings_brings_its_place_and_its_prices(bench: 
     assert spec.revision is None
     with pytest.raises(ConfigurationError, match="unknown backend 'slow': choose one of fast,"):
         make_targets({"sim": bench.definition(**{**named, "backend": "slow"})}, bench.settings, bench.folder)
+
+
+async def test_a_backend_that_thinks_longer_is_asked_itself_and_goes_on_with_no_other_run(
+    bench: Any, make_item: Any, tmp_path: Path
+) -> None:
+    targets = {"sim": bench.definition(base_url=None, model=None, backend="fast")}
+
+    def think(effort: str) -> None:
+        fast = {"backend": "openai", "base_url": bench.server.url, "model": "simulated", "reasoning_effort": effort}
+        bench.settings = read_settings(data_dir=bench.folder / "data", backends={"fast": fast})
+
+    with Cache(tmp_path / "cache.db") as cache:
+        think("low")
+        await bench.run([make_item("q")], targets=targets, cache=cache)
+        think("high")
+        with pytest.raises(InvalidRequest, match=r"targets\[sim\].backends_sha256.generator was"):
+            await bench.run([make_item("q")], targets=targets, cache=cache)
+        assert (await bench.run([make_item("q")], name="high", targets=targets, cache=cache)).asked == 1
 
 
 async def test_rows_are_asked_alike_unless_the_problem_is_to_stand_as_it_is(bench: Any, make_item: Any) -> None:
