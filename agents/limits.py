@@ -62,11 +62,9 @@ class Reservation:
 class Limiter(Protocol):
     """Whoever keeps a backend's limits."""
 
-    def reserve(self, *, tokens: int, deadline: float | None = None) -> AbstractAsyncContextManager[Reservation]:
-        """Wait for a turn to use `tokens` at most.
-
-        `deadline`: the loop's time in seconds by which the turn must have come; None = however long it takes. Raises
-        RateLimited when it cannot come by then, or when the server has asked for a pause that is not waited for.
+    def reserve(self, *, tokens: int) -> AbstractAsyncContextManager[Reservation]:
+        """Wait for a turn to use `tokens` at most. Raises RateLimited when the server has asked for a pause that is not
+        waited for.
         """
         ...
 
@@ -74,7 +72,7 @@ class Limiter(Protocol):
 class Unlimited:
     """No limits."""
 
-    def reserve(self, *, tokens: int, deadline: float | None = None) -> AbstractAsyncContextManager[Reservation]:
+    def reserve(self, *, tokens: int) -> AbstractAsyncContextManager[Reservation]:
         """Let everybody pass."""
         return nullcontext(Reservation(tokens))
 

@@ -145,8 +145,6 @@ class Envelope(Frozen):
     """Owner of the job."""
     priority: Priority = Priority.interactive
     """Queue priority."""
-    deadline: float | None = Field(default=None, allow_inf_nan=False)
-    """Unix time in seconds at which the job expires; None = never."""
     traceparent: str | None = None
     """W3C trace context of the submitter; None = not traced."""
     body: Body

@@ -3,6 +3,7 @@
 `.env.example` documents every variable; a test holds the two together.
 """
 
+import ipaddress
 import re
 from enum import StrEnum
 from functools import cache
@@ -33,6 +34,8 @@ class GatewaySettings(BaseModel):
     """Address to listen on. One that other machines can reach needs an API key to exist (`k2think keys create`)."""
     port: int = Field(default=8400, ge=0, le=65_535)
     """Port to listen on; 0 = any free one, told in the log."""
+    trusted_proxies: str = "127.0.0.1"
+    """Addresses or networks of proxies whose X-Forwarded-Proto is believed, separated by commas; * = whoever calls."""
     files_dir: Path | None = None
     """Folder of uploaded and produced files, shared by all gateways; None = `files` in the data folder."""
     body_bytes_max: int = Field(default=4_000_000, ge=1_000)
@@ -53,6 +56,13 @@ class GatewaySettings(BaseModel):
     """Secret that signs them, as whsec_ and base64 (`openai` verifies them with the same one)."""
     webhook_attempts_max: int = Field(default=10, ge=1, le=100)
     """Tries of one notice before it is given up; the back-off doubles from 2 s to an hour."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for part in value.split(",") if value != "*" else ():
+            ipaddress.ip_network(part.strip())
+        return value
 
     @field_validator("webhook_url")
     @classmethod

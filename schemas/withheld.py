@@ -1,4 +1,4 @@
-"""What the safety filter has not let pass is withheld from those who look at the trace, too."""
+"""Of a job whose answer the safety filter has not let pass, those who look at the trace see no model text, either."""
 
 from typing import Any
 
@@ -16,17 +16,18 @@ _PLAN_SCREENING = "screen_"
 
 
 def withhold(trace: JobTrace) -> JobTrace:
-    """Return the trace as the users of the doors may see it: with the models' text only where it was let pass.
+    """Return the trace as the users of the doors may see it: with the models' text only once the job has succeeded.
 
-    A job that succeeded has passed. Of all others (still running, cancelled on the way, failed before the screening,
-    refused) a plan that was screened by itself is shown, and no other text of a model. A refused request is withheld
-    as well.
+    Then the winner's answer, reasoning and plan were let pass; the other candidates and the judge's reasons are shown
+    with them, and were screened by nobody. Of all other jobs (still running, cancelled on the way, failed before the
+    screening, refused) a plan that was screened by itself is shown, and no other text of a model. A refused request is
+    withheld as well.
     """
     return trace if trace.status is JobStatus.succeeded else _without_text(trace)
 
 
 def withhold_result(result: SolveResult) -> SolveResult:
-    """Return the result as the users of the doors may see it: nothing a model wrote, unless all of it was let pass."""
+    """Return the result as the users of the doors may see it: nothing a model wrote, unless the job has succeeded."""
     return result if result.status is JobStatus.succeeded else _result(result)
 
 

@@ -93,7 +93,6 @@ def add_steps(conn: Connection, job: JobView, new: tuple[NewStep, ...], *, now: 
             attempt=1,
             tenant=job.tenant,
             priority=request.policy.priority,
-            deadline=job.deadline_at,
             traceparent=job.traceparent,
             body=step.body,
         )

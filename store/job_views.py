@@ -7,12 +7,15 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from ..schemas.doors import Door, DoorNote
 from ..schemas.errors import InvalidRequest, NotFound
+from ..schemas.ids import first_id
 from ..schemas.job_objects import JobObject
 from ..schemas.jobs import JobStatus, SolveRequest, SolveResult
 from ..schemas.withheld import withhold_result
 from .listed import LISTED_JOBS, PROBLEM_COLUMNS, shown_problem
 from .tables import events, jobs
 
+ID_APART_S = 3_600.0
+"""Seconds that the time in a job's id may lie apart from its acceptance: a door may choose the id long before."""
 _LISTED = (
     jobs.c.id,
     jobs.c.status,
@@ -89,9 +92,9 @@ def list_job_objects(
         # The note's first field. It is compared as text: notes are never read by the database.
         query = query.where(jobs.c.door.startswith(f'{{"door":"{door.value}"'))
     if created_after is not None:
-        query = query.where(jobs.c.created_at > created_after)
+        query = query.where(jobs.c.created_at > created_after, jobs.c.id >= first_id(created_after - ID_APART_S))
     if created_before is not None:
-        query = query.where(jobs.c.created_at < created_before)
+        query = query.where(jobs.c.created_at < created_before, jobs.c.id < first_id(created_before + ID_APART_S))
     if after is not None:
         try:
             query = query.where(jobs.c.id < str(uuid.UUID(after)))

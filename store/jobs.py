@@ -1,6 +1,7 @@
 """Jobs: accepted once, looked at by the state machine, cancelled, listed, and their results handed out."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -102,8 +103,12 @@ _REPLIED = (
     update(jobs).where(jobs.c.id == bindparam("b_id"), jobs.c.replied_at.is_(None)).values(replied_at=bindparam("now"))
 )
 _UNREPLIED = (
-    select(jobs.c.id, jobs.c.reply_to, jobs.c.result)
-    .where(text("reply_to IS NOT NULL AND replied_at IS NULL"), jobs.c.finished_at.is_not(None))
+    select(jobs.c.id, jobs.c.reply_to)
+    .where(
+        text("reply_to IS NOT NULL AND replied_at IS NULL"),
+        jobs.c.finished_at.is_not(None),
+        jobs.c.id.not_in(bindparam("skip", expanding=True)),
+    )
     .order_by(jobs.c.finished_at)
     .limit(bindparam("limit"))
 )
@@ -319,10 +324,10 @@ def mark_replied(conn: Connection, job_id: str, now: float) -> None:
     conn.execute(_REPLIED, {"b_id": job_id, "now": now})
 
 
-def unreplied(conn: Connection, limit: int) -> list[tuple[str, str, SolveResult]]:
-    """Return (job_id, reply_to, result) of finished jobs whose caller has not been answered, oldest first."""
-    rows = conn.execute(_UNREPLIED, {"limit": limit})
-    return [(row.id, row.reply_to, SolveResult.model_validate_json(row.result)) for row in rows]
+def unreplied(conn: Connection, limit: int, skip: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Return (job_id, reply_to) of finished jobs whose caller has not been answered, oldest first; none of those in `skip`."""
+    rows = conn.execute(_UNREPLIED, {"limit": limit, "skip": [*skip]})
+    return [(row.id, row.reply_to) for row in rows]
 
 
 def attached_jobs(conn: Connection) -> list[str]:

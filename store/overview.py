@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from ..schemas.doors import Door, DoorNote
+from ..schemas.ids import first_id
 from ..schemas.jobs import JobStatus
 from .job_views import job_id_of, no_such_job
 from .listed import LISTED_JOBS, PROBLEM_COLUMNS, shown_problem
@@ -129,11 +130,5 @@ def _conditions(chosen: JobFilter) -> Sequence[ColumnElement[bool]]:
         conditions.append(jobs.c.door.is_(None))
     if chosen.since is not None:
         # Ids sort by time, and the index is on them.
-        conditions.append(jobs.c.id >= _first_id(chosen.since))
+        conditions.append(jobs.c.id >= first_id(chosen.since))
     return conditions
-
-
-def _first_id(at: float) -> str:
-    """The beginning of the ids made at a Unix time in seconds."""
-    milliseconds = f"{max(0, int(at * 1000)):012x}"
-    return f"{milliseconds[:8]}-{milliseconds[8:]}"

@@ -3,11 +3,12 @@
 On PostgreSQL rows that another sweeper is working on are passed over; on SQLite transactions take turns anyway.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from pydantic import ValidationError
+from sqlalchemy import Connection, bindparam, func, or_, select, text, update
 
 from ..schemas.jobs import JobStatus
 from ..schemas.messages import Envelope
@@ -64,10 +65,14 @@ class Lost:
 class DueStep(NamedTuple):
     """A ready step that is due."""
 
+    job_id: str
+    """The job."""
+    step: str
+    """Name of the step."""
     queue: str
     """Where its message goes."""
-    message: Envelope
-    """The message for its next attempt."""
+    message: Envelope | None
+    """The message for its next attempt; None = what it asks for cannot be read here."""
     rung: bool
     """Whether a message for that attempt was sent before; False = its queue certainly holds none."""
 
@@ -125,7 +130,7 @@ _DEAD = (
     )
 )
 _LEASES = select(steps.c.worker, steps.c.lease_until).where(text("status = 'running'")).distinct()
-_RUNG = steps.c.published_at >= steps.c.ready_at
+_RUNG = func.coalesce(steps.c.published_at >= steps.c.ready_at, False)
 _DUE_STEPS = (
     select(
         steps.c.job_id,
@@ -134,9 +139,8 @@ _DUE_STEPS = (
         steps.c.priority,
         steps.c.attempts,
         steps.c.body,
-        func.coalesce(_RUNG, False).label("rung"),
+        _RUNG.label("rung"),
         jobs.c.tenant,
-        jobs.c.deadline_at,
         jobs.c.traceparent,
     )
     .join_from(steps, jobs, jobs.c.id == steps.c.job_id)
@@ -145,14 +149,13 @@ _DUE_STEPS = (
         steps.c.due_at <= bindparam("now"),
         text(f"jobs.{UNFINISHED_SQL}"),
         jobs.c.deadline_at > bindparam("now"),
+        or_(_RUNG.is_(False), steps.c.queue.in_(bindparam("short", expanding=True))),
     )
-    .order_by(steps.c.priority, steps.c.due_at)
+    .order_by(_RUNG, steps.c.priority, steps.c.due_at)
     .limit(bindparam("limit"))
     .with_for_update(of=steps, skip_locked=True)
 )
-_UNRUNG = select(1).where(
-    text("status = 'ready'"), steps.c.due_at <= bindparam("now"), func.coalesce(_RUNG, False).is_(False)
-)
+_UNRUNG = select(1).where(text("status = 'ready'"), steps.c.due_at <= bindparam("now"), _RUNG.is_(False))
 _PUBLISHED = (
     update(steps)
     .where(steps.c.job_id == bindparam("b_job_id"), steps.c.name == bindparam("b_name"), steps.c.status == "ready")
@@ -169,7 +172,11 @@ _RUNNING_JOBS_DUE = (
 )
 _DUE_JOBS = (
     select(jobs.c.id)
-    .where(text(UNFINISHED_SQL), jobs.c.wake_at <= bindparam("now"))
+    .where(
+        text(UNFINISHED_SQL),
+        jobs.c.wake_at <= bindparam("now"),
+        jobs.c.id.not_in(bindparam("skip", expanding=True)),
+    )
     .order_by(jobs.c.wake_at)
     .limit(bindparam("limit"))
 )
@@ -232,29 +239,30 @@ def reclaim_lost(conn: Connection, lease: Lease, *, now: float, attempts_max: in
     return lost
 
 
-def due_steps(conn: Connection, *, now: float, limit: int = 500) -> list[DueStep]:
-    """Return the ready steps that are due, the most urgent first.
+def due_steps(conn: Connection, *, now: float, short: Collection[str], limit: int = 500) -> list[DueStep]:
+    """Return the ready steps that are due: those never rung for first, then those of the queues in `short`; of both the
+    most urgent first.
 
     Call `mark_published` in the same transaction and publish after its commit: should the publishing fail, they are due
     again later.
     """
-    return [
-        DueStep(
-            row.queue,
-            Envelope(
-                job_id=row.job_id,
-                step=row.name,
-                attempt=row.attempts + 1,
-                tenant=row.tenant,
-                priority=Priority(row.priority),
-                deadline=row.deadline_at,
-                traceparent=row.traceparent,
-                body=load_body(row.body),
-            ),
-            bool(row.rung),
+    rows = conn.execute(_DUE_STEPS, {"now": now, "short": [*short], "limit": limit})
+    return [DueStep(row.job_id, row.name, row.queue, _message(row), bool(row.rung)) for row in rows]
+
+
+def _message(row: Any) -> Envelope | None:
+    try:
+        return Envelope(
+            job_id=row.job_id,
+            step=row.name,
+            attempt=row.attempts + 1,
+            tenant=row.tenant,
+            priority=Priority(row.priority),
+            traceparent=row.traceparent,
+            body=load_body(row.body),
         )
-        for row in conn.execute(_DUE_STEPS, {"now": now, "limit": limit})
-    ]
+    except ValidationError:
+        return None
 
 
 def mark_published(conn: Connection, keys: Iterable[tuple[str, str]], *, now: float, due_at: float) -> None:
@@ -283,9 +291,12 @@ def forget_times(conn: Connection, *, now: float) -> None:
     conn.execute(_STEPS_DUE_SOON, {"at": now + PUBLISH_GRACE_S})
 
 
-def due_jobs(conn: Connection, *, now: float, limit: int = 200) -> list[str]:
-    """Return the unfinished jobs that the state machine must be asked about: soft timeout, deadline, dead letter."""
-    return [row.id for row in conn.execute(_DUE_JOBS, {"now": now, "limit": limit})]
+def due_jobs(conn: Connection, *, now: float, limit: int = 200, skip: Collection[str] = ()) -> list[str]:
+    """Return the unfinished jobs that the state machine must be asked about: soft timeout, deadline, dead letter.
+
+    None of those in `skip`.
+    """
+    return [row.id for row in conn.execute(_DUE_JOBS, {"now": now, "limit": limit, "skip": [*skip]})]
 
 
 def dead_letters(conn: Connection, limit: int = 100) -> list[DeadLetter]:

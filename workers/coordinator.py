@@ -4,6 +4,7 @@ The only caller of the state machine. Used by workers (a step ended), the sweepe
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,6 +33,8 @@ from .replies import Replies
 
 Change = Callable[[Connection], bool]
 """Something to write before the state machine is asked, under the job's lock; False = it no longer counts, nothing follows."""
+COMPARE_S = 30.0
+"""Seconds for comparing the answers of one job; pairs that are not decided by then count as different."""
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -54,7 +57,9 @@ class Coordinator:
         self._reply_thread = ThreadPoolExecutor(1, thread_name_prefix="k2think-replies")
         self._outage = outage_of(DATABASE)
         self._reply_outage = outage_of(REPLIES)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
+        self._comparing = asyncio.Lock()
+        """Held while one job's answers are compared: another's shall not use up its time."""
 
     async def advance(self, job_id: str, change: Change | None = None) -> bool:
         """Apply `change` and what follows from it in one transaction, then publish.
@@ -81,7 +86,8 @@ class Coordinator:
             try:
                 applied = await patiently(self._outage, lambda: self.database.run(operation))
             except _Undecided as exc:
-                found.update(await _compare(exc.job, exc.pairs))
+                async with self._comparing:
+                    found.update(await _compare(exc.job, exc.pairs))
             else:
                 break
         if applied is None:
@@ -122,23 +128,26 @@ class Coordinator:
             if applied.reply_to is not None:
                 self._spawn_reply(job_id, applied.reply_to, applied.result)
 
-    async def reply(self, job_id: str | None, reply_to: str, result: SolveResult) -> None:
-        """Answer a caller of the Celery door; where `job_id` is given, a failure is left to the sweeper."""
+    async def reply(self, job_id: str | None, reply_to: str, result: SolveResult) -> bool:
+        """Answer a caller of the Celery door; where `job_id` is given, a failure is left to the sweeper.
+
+        Returns whether the answer was sent.
+        """
         if self._replies is None:
-            return
+            return False
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._reply_thread, self._replies.store, reply_to, result)
         except BrokerUnavailable as exc:
             self._reply_outage.lost(exc)
-            return
+            return False
         self._reply_outage.back()
-        if job_id is None:
-            return
-        await patiently(
-            self._outage,
-            lambda: self.database.run(lambda connection: mark_replied(connection, job_id, self.database.now())),
-        )
+        if job_id is not None:
+            await patiently(
+                self._outage,
+                lambda: self.database.run(lambda connection: mark_replied(connection, job_id, self.database.now())),
+            )
+        return True
 
     def _spawn_reply(self, job_id: str, reply_to: str, result: SolveResult) -> None:
         task = asyncio.get_running_loop().create_task(self.reply(job_id, reply_to, result))
@@ -153,16 +162,24 @@ class Coordinator:
 
 
 async def _compare(job: JobView, pairs: tuple[tuple[int, int], ...]) -> dict[tuple[int, int], bool]:
-    """Find out whether answers are equal, by symbolic maths in a process of its own. A crash counts as different."""
+    """Find out whether answers are equal, by symbolic maths in a process of its own.
+
+    A crash counts as different, and so does what is not decided in `COMPARE_S`.
+    """
     answers = {
         step.result.index: step.result.answer for step in job.steps.values() if isinstance(step.result, Candidate)
     }
-    found: dict[tuple[int, int], bool] = {}
-    for first, second in pairs:
+    found = dict.fromkeys(pairs, False)
+    until = time.monotonic() + COMPARE_S
+    for number, (first, second) in enumerate(pairs):
+        if time.monotonic() >= until:
+            hint = "their answers count as different"
+            log.warning("equivalence_cut_short", job=job.job_id, pairs=len(pairs) - number, hint=hint)
+            break
         try:
             same = await equivalent(answers[first] or "", answers[second] or "", form=job.request.checks.answer_form)
         except GradingError as exc:
             log.error("equivalence_failed", job=job.job_id, first=first, second=second, reason=str(exc))
-            same = False
-        found[first, second] = same
+        else:
+            found[first, second] = same
     return found

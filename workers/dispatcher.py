@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+import structlog
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from kombu.messaging import Producer
@@ -28,7 +29,10 @@ from .queues import (
 from .redis_clients import celery_place, redis_client
 
 BATCH_MAX = 500
+WAITING_MAX = 10_000
+"""Messages and notices that wait to be sent; further ones are dropped."""
 SOCKET_TIMEOUT_S = 5.0
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Dispatcher:
     def __init__(self, broker_url: str) -> None:
         self._url = broker_url
         self._waiting: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._dropped = 0
+        self._dropping = threading.Lock()
         self._outage = outage_of(REDIS)
         self._thread = threading.Thread(target=self._main, name="k2think-dispatcher", daemon=True)
         self._thread.start()
@@ -53,15 +59,22 @@ class Dispatcher:
     def publish(self, messages: tuple[Envelope, ...] | list[Envelope]) -> None:
         """Ring for new steps."""
         for message in messages:
-            self._waiting.put(message)
+            self._put(message)
 
     def notify_cancel(self, job_id: str, steps: list[str] | None) -> None:
         """Tell all workers that these steps, or with None all steps of the job, are no longer wanted."""
-        self._waiting.put(_Notice(CANCEL_CHANNEL, json.dumps({"job": job_id, "steps": steps})))
+        self._put(_Notice(CANCEL_CHANNEL, json.dumps({"job": job_id, "steps": steps})))
 
     def notify_job(self, job_id: str, *, ended: bool = False) -> None:
         """Tell the clients that wait for the job that something happened, or that it has ended."""
-        self._waiting.put(_Notice(job_channel(job_id), ENDED_NOTICE if ended else RUNG_NOTICE))
+        self._put(_Notice(job_channel(job_id), ENDED_NOTICE if ended else RUNG_NOTICE))
+
+    def _put(self, item: Envelope | _Notice) -> None:
+        if self._waiting.qsize() < WAITING_MAX:
+            self._waiting.put(item)
+        else:
+            with self._dropping:
+                self._dropped += 1
 
     def flush(self, *, timeout_s: float = SOCKET_TIMEOUT_S) -> bool:
         """Wait until all that was put before is sent or dropped; False when that took too long."""
@@ -91,10 +104,17 @@ class Dispatcher:
                 self._outage.lost(exc)
                 _close(connection, client)
                 connection = client = None
+            self._tell_dropped()
             for item in batch:
                 if isinstance(item, threading.Event):
                     item.set()
         _close(connection, client)
+
+    def _tell_dropped(self) -> None:
+        with self._dropping:
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            log.warning("doorbells_dropped", dropped=dropped, hint="too many wait for Redis; the sweeper rings again")
 
     def _next_batch(self) -> list[_Item]:
         batch = [self._waiting.get()]

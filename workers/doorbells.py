@@ -10,13 +10,11 @@ from collections.abc import AsyncGenerator, Iterable
 
 import redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from ..schemas.errors import Stopping
 from .ending import end_tasks
 from .queues import ENDED_NOTICE, job_channel
-from .redis_clients import async_redis_client
+from .subscriptions import SILENT_S, heard, subscriber
 
 POLL_S = 0.5
 """Seconds between two looks while Redis is away."""
@@ -24,6 +22,8 @@ POLL_CONNECTED_S = 2.0
 """Seconds between two looks while bells can be heard: a sender may have lost Redis all the same."""
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_S = 0.1
+CONFIRM_S = SILENT_S + CONNECT_TIMEOUT_S
+"""Seconds for Redis to confirm a subscription, on a new connection if the old one went silent."""
 OWN_CHANNEL = "k2think.bells"
 """Nothing is published on it: it keeps the connection subscribed while nobody waits."""
 
@@ -35,6 +35,8 @@ class Bell:
         self._bells = bells
         self._rung = asyncio.Event()
         self._ended = asyncio.Event()
+        self.subscribed = asyncio.Event()
+        """Whether Redis has confirmed that the bell can be heard."""
 
     async def ring(self) -> None:
         """Wait until something may have happened. Raises Stopping."""
@@ -84,15 +86,17 @@ class Doorbells:
 
     @contextlib.asynccontextmanager
     async def at(self, job_id: str) -> AsyncGenerator[Bell]:
-        """Yield the job's bell. Its channel is subscribed to before, if Redis can be reached."""
+        """Yield the job's bell. Redis has confirmed before that its channel is subscribed to, if it can be reached."""
         name, bell = job_channel(job_id), Bell(self)
         async with self.kept():
             listeners = self._bells.setdefault(name, set())
             listeners.add(bell)
             try:
                 await self._tried.wait()
-                if len(listeners) == 1:
-                    await self._tell("subscribe", name)
+                await self._tell("subscribe", name)
+                if self.connected:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(bell.subscribed.wait(), CONFIRM_S)
                 yield bell
             finally:
                 listeners.discard(bell)
@@ -124,18 +128,19 @@ class Doorbells:
 
     async def _listen(self) -> None:
         while True:
-            client = async_redis_client(
-                self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
-            )
-            channel = client.pubsub(ignore_subscribe_messages=True)
+            client = subscriber(self._url, timeout_s=CONNECT_TIMEOUT_S)
+            channel = client.pubsub()
             try:
                 await self._subscribe(channel)
                 self._channel = channel
                 self._tried.set()
                 self._strike(self._bells)  # what was rung meanwhile was not heard
-                async for message in channel.listen():
+                async for message in heard(channel):
                     if message["type"] == "message":
                         self._strike((message["channel"].decode(),), ended=message["data"].decode() == ENDED_NOTICE)
+                    elif message["type"] == "subscribe":
+                        for bell in self._bells.get(message["channel"].decode(), ()):
+                            bell.subscribed.set()
             except (redis.RedisError, OSError):
                 pass
             finally:

@@ -21,8 +21,9 @@ from ..store.steps import Claim, abandon_steps, heartbeat
 from .ending import end_tasks
 from .outage import DATABASE, REDIS, outage_of, patiently
 from .queues import CANCEL_CHANNEL
-from .redis_clients import async_redis_client
+from .subscriptions import heard, subscriber
 
+CONNECT_TIMEOUT_S = 5.0
 RESUBSCRIBE_S = 0.2
 HAND_BACK_S = 5.0
 """Seconds in which a stopping process hands back its steps; the database may be away."""
@@ -168,12 +169,12 @@ class Leases:
 
     async def _listen(self) -> None:
         while True:
-            client = async_redis_client(self._broker_url, socket_connect_timeout=5)
+            client = subscriber(self._broker_url, timeout_s=CONNECT_TIMEOUT_S)
             try:
                 async with client.pubsub() as channel:
                     await channel.subscribe(CANCEL_CHANNEL)
                     self._redis_outage.back()
-                    async for message in channel.listen():
+                    async for message in heard(channel):
                         if message["type"] == "message":
                             self._on_notice(message["data"])
             except (redis.RedisError, OSError) as exc:

@@ -157,10 +157,10 @@ class RedisLimiter:
         self._closing = False
 
     @asynccontextmanager
-    async def reserve(self, *, tokens: int, deadline: float | None = None) -> AsyncGenerator[Reservation]:
+    async def reserve(self, *, tokens: int) -> AsyncGenerator[Reservation]:
         """Wait for a turn. See `Limiter.reserve`."""
         began = time.monotonic()
-        turn = await self._turn(tokens, deadline)
+        turn = await self._turn(tokens)
         reservation = Reservation(tokens, waited_s=time.monotonic() - began)
         try:
             yield reservation
@@ -183,29 +183,23 @@ class RedisLimiter:
             waiter.turn.cancel()
         await self._client.aclose()
 
-    async def _turn(self, tokens: int, deadline: float | None) -> _Turn:
+    async def _turn(self, tokens: int) -> _Turn:
         loop = asyncio.get_running_loop()
         waiter = _Waiter(tokens, loop.create_future())
         self._waiting.append(waiter)
-        if self._keeper is None:
+        if self._keeper is None or self._keeper.done():
             self._keeper = loop.create_task(self._keep())
         elif len(self._waiting) == 1:
             self._news.set()
         try:
-            async with asyncio.timeout_at(deadline):
-                return await waiter.turn
-        except BaseException as exc:
+            return await waiter.turn
+        except BaseException:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
                 self._news.set()
             elif not waiter.turn.cancelled() and waiter.turn.exception() is None:
                 # It was granted, and its caller was cancelled before it could know.
                 self._end(waiter.turn.result(), Reservation(tokens))
-            if isinstance(exc, TimeoutError):
-                raise RateLimited(
-                    f"backend {self.name!r}: its limits leave no turn within the time allowed; "
-                    "raise them if the server stands more, or let another backend take a part"
-                ) from exc
             raise
 
     def _end(self, turn: _Turn, reservation: Reservation) -> None:
@@ -290,7 +284,9 @@ class RedisLimiter:
 
     def _fail(self, exc: Exception) -> None:
         while self._waiting:
-            self._waiting.popleft().turn.set_exception(exc)
+            turn = self._waiting.popleft().turn
+            if not turn.done():
+                turn.set_exception(exc)
 
     async def _ask(self, tokens: int) -> _Turn:
         id = uuid.uuid4().hex

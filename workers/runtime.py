@@ -43,6 +43,8 @@ class Runtime:
         """
         self._settings = settings
         self._role = role
+        if AgentKind.generator not in self._agents():
+            backend = None  # only generators are bound to one
         self._weight = 1.0 if backend is None else settings.backend(backend).weight
         self.worker = process_id(role)
         self.backends = BackendPool(settings, generator_backend=backend, on_engine_end=self._engine_ended)
@@ -88,15 +90,16 @@ class Runtime:
         return [AgentKind(self._role)] if self._role in AgentKind.__members__ else []
 
     def _default_concurrency(self) -> int:
-        """The role's setting, else by kind of backend."""
+        """The role's setting, else by kind of backend. The weight is the generators'."""
         if self._role == AgentKind.safety and self._settings.role(AgentKind.safety) is None:
             return RULES_CONCURRENCY
         roles = [role for agent in self._agents() if (role := self._settings.role(agent)) is not None]
-        chosen = max((role.concurrency for role in roles), default=0)
+        own = self._settings.generator
+        chosen = max((role.concurrency * (self._weight if role is own else 1.0) for role in roles), default=0.0)
         used = [backend for agent in self._agents() if (backend := self.backends.configured(agent)) is not None]
         embedded = any(settings.backend is BackendKind.openvino for _name, settings in used)
-        steps = chosen or (EMBEDDED_CONCURRENCY if embedded else REMOTE_CONCURRENCY)
-        return max(1, round(steps * self._weight))
+        usual = EMBEDDED_CONCURRENCY if embedded else REMOTE_CONCURRENCY
+        return max(1, round(chosen or usual * self._weight))
 
     async def start(self) -> None:
         """Begin to keep leases and to listen, with role all to sweep and to send webhooks; load the backends meanwhile."""

@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import IO
@@ -26,13 +25,12 @@ from ..store.migrate import upgrade
 from .children import Child
 from .durability import require_durable_broker, require_durable_database
 from .logs import quiet_logs
+from .private_folder import private_folder, remove_leftovers
 from .redis_server import answers, broker_url_of, redis_child, socket_path, wait_until_up
 from .supervisor import BackgroundSupervisor
 
 LOCK_FILE = "stack.lock"
-PRIVATE_PREFIX = "k2think-"
 PRIVATE_SHUTDOWN_S = 0.5
-LEFTOVER_AGE_S = 60.0
 SPACE_MIN_BYTES = 20_000_000
 STOP_TIMEOUT_S = 8.0
 
@@ -122,7 +120,7 @@ def running_stack(
     if answers(shared):
         yield with_broker(settings, broker_url_of(shared))
         return
-    _remove_leftovers()
+    remove_leftovers()
     bound = settings.serving(backend)[0] if backend else None
     with _private_stack(folder, backend=bound, variables=variables or {}) as url:
         yield with_broker(settings, url)
@@ -131,32 +129,31 @@ def running_stack(
 @contextlib.contextmanager
 def _private_stack(folder: Path, *, backend: str | None, variables: Mapping[str, str]) -> Generator[str]:
     """Run a Redis in a temporary folder and one worker process with all agents; yield the broker's URL."""
-    private = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX))
-    redis_server = redis_child(private)
-    keepers = [BackgroundSupervisor(redis_server, stop_timeout_s=STOP_TIMEOUT_S)]
-    try:
-        keepers[0].start()
-        wait_until_up(redis_server, private)
-        url = broker_url_of(socket_path(private))
-        environment = {
-            **variables,
-            "K2THINK_BROKER_URL": url,
-            "K2THINK_SHUTDOWN_S": str(PRIVATE_SHUTDOWN_S),
-        }
-        command = k2think_command("worker", "all", *(["--backend", backend] if backend else []))
-        log_file = folder / "worker.log"
-        worker = Child("worker", command, environment, output=log_file)
-        keepers.append(
-            BackgroundSupervisor(
-                worker, stop_timeout_s=STOP_TIMEOUT_S, on_cannot_run=lambda: _interrupt_with_last_line(log_file)
+    with private_folder() as private:
+        redis_server = redis_child(private)
+        keepers = [BackgroundSupervisor(redis_server, stop_timeout_s=STOP_TIMEOUT_S)]
+        try:
+            keepers[0].start()
+            wait_until_up(redis_server, private)
+            url = broker_url_of(socket_path(private))
+            environment = {
+                **variables,
+                "K2THINK_BROKER_URL": url,
+                "K2THINK_SHUTDOWN_S": str(PRIVATE_SHUTDOWN_S),
+            }
+            command = k2think_command("worker", "all", *(["--backend", backend] if backend else []))
+            log_file = folder / "worker.log"
+            worker = Child("worker", command, environment, output=log_file)
+            keepers.append(
+                BackgroundSupervisor(
+                    worker, stop_timeout_s=STOP_TIMEOUT_S, on_cannot_run=lambda: _interrupt_with_last_line(log_file)
+                )
             )
-        )
-        keepers[1].start()
-        yield url
-    finally:
-        for keeper in reversed(keepers):
-            keeper.stop()
-        shutil.rmtree(private, ignore_errors=True)
+            keepers[1].start()
+            yield url
+        finally:
+            for keeper in reversed(keepers):
+                keeper.stop()
 
 
 def _interrupt_with_last_line(log_file: Path) -> None:
@@ -164,16 +161,6 @@ def _interrupt_with_last_line(log_file: Path) -> None:
     lines = log_file.read_text(errors="replace").strip().splitlines()
     print(f"The worker cannot run: {lines[-1] if lines else 'see ' + str(log_file)}", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def _remove_leftovers() -> None:
-    """Remove the temporary folders of private stacks whose owner was killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PRIVATE_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            facts = path.stat()
-            old = time.time() - facts.st_mtime > LEFTOVER_AGE_S
-            if path.is_dir() and facts.st_uid == os.getuid() and old and not answers(socket_path(path)):
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def with_broker(settings: Settings, url: str) -> Settings:

@@ -103,7 +103,7 @@ class Submitter:
     @contextlib.asynccontextmanager
     async def present(self) -> AsyncGenerator[str]:
         """Yield the id for a job to be submitted as `attached`; the client counts as present from before it exists."""
-        job_id = uuid7()
+        job_id = uuid7(now_s=self._database.now())
         async with self.bells.at(job_id):
             yield job_id
 

@@ -6,6 +6,7 @@ jobs whose client has gone, and repeats answers that did not arrive.
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 import redis
 import structlog
@@ -14,8 +15,9 @@ from sqlalchemy.engine import Connection
 from ..schemas.errors import StoreError
 from ..schemas.messages import Envelope
 from ..schemas.settings import Settings
-from ..store.jobs import unreplied
+from ..store.jobs import job_result, unreplied
 from ..store.sweep import (
+    DueStep,
     any_unrung,
     attached_jobs,
     due_jobs,
@@ -29,7 +31,8 @@ from ..store.sweep import (
 from .clocks import ClockWatch, LeaseWatch
 from .coordinator import Coordinator
 from .counters import counters
-from .outage import DATABASE, REDIS, outage_of
+from .ending import end_tasks
+from .outage import DATABASE, REDIS, outage_of, patiently
 from .queues import broker_url, job_channel, list_keys
 from .redis_clients import async_redis_client
 
@@ -40,6 +43,10 @@ VANISHED_S = 0.8
 RESUBSCRIBED_S = 15.0
 """Seconds after a restart of Redis in which clients may be absent."""
 REPLIES_MAX = 100
+MOVES_MAX = 200
+"""Jobs that are moved on at once."""
+AGAIN_S = 10.0
+"""Seconds after which a job that could not be moved on, or answered for, is tried again."""
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -62,6 +69,13 @@ class Sweeper:
         """Whether the clock was set back and what waits for the old time has yet to be told."""
         self._deadlines_from = 0.0
         """Monotonic time from which jobs are woken at their limits again."""
+        self._moving: dict[str, asyncio.Task[None]] = {}
+        """Jobs that are being moved on beside the rounds: their answers may have to be compared first."""
+        self._replying: asyncio.Task[None] | None = None
+        self._put_off: dict[str, float] = {}
+        """Jobs that are left alone for now, and the monotonic time until which they are."""
+        self._broken: set[str] = set()
+        """Jobs of which the log says already that they cannot be moved on."""
 
     async def run(self) -> None:
         """Sweep every `K2THINK_SWEEP_S` seconds until cancelled."""
@@ -73,10 +87,11 @@ class Sweeper:
                     log.exception("sweep_failed", hint="the next round tries again")
                 await asyncio.sleep(self._settings.sweep_s)
         finally:
+            await end_tasks(*self._moving.values(), *([] if self._replying is None else [self._replying]))
             await self._redis.aclose()
 
     async def round(self) -> None:
-        """One round. A service that is away ends it; the next round tries again."""
+        """One round. A service that is away ends it; the next round tries again. One job that fails holds up no other."""
         try:
             await self._reclaim()
             await self._look_at_clock()
@@ -121,21 +136,71 @@ class Sweeper:
                 place = {"job": step.job_id, "step": step.step, "attempt": step.attempt}
                 log.warning("lease_ran_out", **place, dead_letter=step.dead)
                 self._coordinator.dispatcher.notify_cancel(step.job_id, [step.step])
-            for job_id in {step.job_id for step in lost if step.dead}:
-                await self._coordinator.advance(job_id)
+            self._start_moving({step.job_id for step in lost if step.dead})
 
     async def _wake(self) -> None:
         """Jobs whose soft limit or deadline has come."""
-        if time.monotonic() < self._deadlines_from:
+        room = MOVES_MAX - len(self._moving)
+        if room <= 0 or time.monotonic() < self._deadlines_from:
             return
-        for job_id in await self._database.read(lambda connection: due_jobs(connection, now=self._database.now())):
+        skip = [*self._moving, *self._resting()]
+        now = self._database.now()
+        self._start_moving(
+            await self._database.read(lambda connection: due_jobs(connection, now=now, limit=room, skip=skip))
+        )
+
+    def _start_moving(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            if job_id not in self._moving:
+                self._moving[job_id] = asyncio.get_running_loop().create_task(self._move(job_id))
+
+    async def _move(self, job_id: str) -> None:
+        try:
             await self._coordinator.advance(job_id)
+        except Exception:
+            self._tell_broken(job_id)
+            self._rest(job_id)
+        finally:
+            del self._moving[job_id]
 
     async def _repeat_replies(self) -> None:
-        for job_id, reply_to, result in await self._database.read(
-            lambda connection: unreplied(connection, limit=REPLIES_MAX)
-        ):
-            await self._coordinator.reply(job_id, reply_to, result)
+        if self._replying is not None and not self._replying.done():
+            return
+        skip = self._resting()
+        owed = await self._database.read(lambda connection: unreplied(connection, limit=REPLIES_MAX, skip=skip))
+        if owed:
+            self._replying = asyncio.get_running_loop().create_task(self._reply(owed))
+
+    async def _reply(self, owed: list[tuple[str, str]]) -> None:
+        """Answer one after the other, until one answer cannot be sent: the next may have to wait as long in vain."""
+        for job_id, reply_to in owed:
+            try:
+                _status, result = await patiently(
+                    self._store_outage,
+                    lambda job_id=job_id: self._database.read(lambda connection: job_result(connection, job_id)),
+                )
+                if result is None or await self._coordinator.reply(job_id, reply_to, result):
+                    continue
+            except Exception:
+                self._tell_broken(job_id)
+                self._rest(job_id)
+            else:
+                self._rest(job_id)
+                return
+
+    def _tell_broken(self, job_id: str) -> None:
+        """Called where an exception is handled."""
+        if job_id not in self._broken:
+            self._broken.add(job_id)
+            log.exception("job_skipped", job=job_id, hint="the others go on; it is tried again every few seconds")
+
+    def _rest(self, job_id: str) -> None:
+        self._put_off[job_id] = time.monotonic() + AGAIN_S
+
+    def _resting(self) -> list[str]:
+        now = time.monotonic()
+        self._put_off = {job_id: until for job_id, until in self._put_off.items() if until > now}
+        return [*self._put_off]
 
     async def _ring(self) -> None:
         """Ring for due steps that nobody has rung for, and again for those of every queue that holds too few messages.
@@ -151,18 +216,25 @@ class Sweeper:
         if not unrung and not any(count > 0 for count in missing.values()):
             return
 
-        def take(connection: Connection) -> list[Envelope]:
+        def take(connection: Connection) -> list[DueStep]:
             now = self._database.now()
-            taken: list[Envelope] = []
-            for step in sorted(due_steps(connection, now=now), key=lambda step: step.rung):
-                if not step.rung or missing.get(step.queue, 0) > 0:
-                    missing[step.queue] = missing.get(step.queue, 0) - 1
-                    taken.append(step.message)
-            keys = [(message.job_id, message.step) for message in taken]
-            mark_published(connection, keys, now=now, due_at=now + REPUBLISH_S)
+            left = dict(missing)
+            taken: list[DueStep] = []
+            short = [queue for queue, count in missing.items() if count > 0]
+            for step in due_steps(connection, now=now, short=short):
+                if not step.rung or left.get(step.queue, 0) > 0:
+                    left[step.queue] = left.get(step.queue, 0) - 1
+                    taken.append(step)
+            mark_published(connection, [(step.job_id, step.step) for step in taken], now=now, due_at=now + REPUBLISH_S)
             return taken
 
-        again = await self._database.run(take)
+        again: list[Envelope] = []
+        for step in await self._database.run(take):
+            if step.message is not None:
+                again.append(step.message)
+            elif step.job_id not in self._broken:
+                self._broken.add(step.job_id)
+                log.error("step_skipped", job=step.job_id, step=step.step, hint="its message cannot be read")
         if again:
             log.info("steps_rung_again", steps=len(again))
             self._coordinator.dispatcher.publish(again)
@@ -192,5 +264,9 @@ class Sweeper:
                 watched[job_id] = until
                 continue
             log.info("client_vanished", job=job_id)
-            await self._coordinator.cancel(job_id, reason="the client that waited for it went away")
+            try:
+                await self._coordinator.cancel(job_id, reason="the client that waited for it went away")
+            except Exception:
+                self._tell_broken(job_id)
+                watched[job_id] = now + AGAIN_S
         self._watched = watched

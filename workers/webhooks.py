@@ -142,7 +142,7 @@ class WebhookSender:
     ) -> tuple[str | None, float]:
         """Send it; return what went wrong (None = nothing), and for how many seconds the target wants to be left alone."""
         body = event.model_dump_json().encode()
-        now = int(time.time())
+        now = int(self._database.now())
         headers = {
             "webhook-id": event.id,
             "webhook-timestamp": str(now),

@@ -233,7 +233,6 @@ def envelope(body: Body) -> Envelope:
         attempt=2,
         tenant="acme",
         priority=Priority.normal,
-        deadline=NOW + 600,
         traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         body=body,
     )

@@ -8,7 +8,7 @@ import uuid
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from k2think.schemas.ids import uuid7
+from k2think.schemas.ids import first_id, uuid7
 
 NOW_S = 1_760_000_000.0
 
@@ -49,3 +49,15 @@ def test_ten_thousand_of_one_millisecond_differ() -> None:
 def test_every_random_bit_takes_both_values(bit: int) -> None:
     # 64 draws: a fair bit stays the same with probability 2**-63.
     assert {uuid.UUID(uuid7(now_s=NOW_S)).int >> bit & 1 for _ in range(64)} == {0, 1}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**47))
+def test_the_first_id_of_a_moment_lies_between_those_before_and_after(moment_ms: int) -> None:
+    first = first_id((moment_ms + 1.5) / 1000)
+    assert uuid7(now_s=(moment_ms + 0.5) / 1000) < first <= uuid7(now_s=(moment_ms + 1.5) / 1000)
+
+
+@pytest.mark.parametrize("at", [-1.0, 1e300])
+def test_moments_outside_of_all_ids_are_before_and_after_them(at: float) -> None:
+    assert (first_id(at) < uuid7()) is (at < 0)

@@ -40,7 +40,7 @@ def wire(**changes: Any) -> str:
 def test_a_plain_message_is_accepted_and_gets_an_id_of_its_own() -> None:
     first, second = Envelope.model_validate_json(wire()), Envelope.model_validate_json(wire())
     assert first.body == ScreenInput(messages=PROBLEM)
-    assert (first.tenant, first.priority, first.deadline) == ("default", Priority.interactive, None)
+    assert (first.tenant, first.priority) == ("default", Priority.interactive)
     assert first.message_id != second.message_id
 
 
@@ -70,9 +70,6 @@ def test_a_plain_message_is_accepted_and_gets_an_id_of_its_own() -> None:
         ("attempt", 0),
         ("attempt", 1.5),
         ("priority", 3),
-        ("deadline", "soon"),
-        ("deadline", float("nan")),
-        ("deadline", float("inf")),
         ("surprise", 1),
     ],
 )
@@ -157,7 +154,6 @@ envelopes = st.builds(
     attempt=st.integers(1, 2**53),
     tenant=texts,
     priority=st.sampled_from(Priority),
-    deadline=st.none() | st.floats(0, 1e12),
     body=bodies,
 )
 

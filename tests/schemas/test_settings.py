@@ -166,6 +166,11 @@ def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
             "torch",
             "unknown backend 'torch'; choose one of openvino, openai, cerebras, vllm",
         ),
+        (
+            "K2THINK_GATEWAY__TRUSTED_PROXIES",
+            "10.0.0.0/8,proxy",
+            "'proxy' does not appear to be an IPv4 or IPv6 network",
+        ),
         ("K2THINK_LEASE_S", "soon", "Input should be a valid number"),
         ("K2THINK_LEASE_S", "nan", "Input should be a finite number"),
         ("K2THINK_SWEEP_S", "0", "Input should be greater than 0"),

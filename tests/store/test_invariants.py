@@ -15,7 +15,7 @@ from k2think.schemas.progress import Decision, Ending, NewStep
 from k2think.schemas.trace import AttemptOutcome, CallTrace, EventKind, JobTrace
 from k2think.store.jobs import job_trace, request_cancel
 from k2think.store.steps import PUBLISH_GRACE_S, Claim, drop_step, heartbeat
-from k2think.store.sweep import due_steps, mark_published
+from k2think.store.sweep import due_steps, mark_published, ready_counts
 
 WORKERS = ("a", "b")
 ATTEMPTS_MAX = 2
@@ -95,7 +95,11 @@ class World:
     def _sweep(self, conn: Any) -> None:
         now = self.story.now
         reclaim_over(conn, now=now, attempts_max=ATTEMPTS_MAX)
-        due = [step.message for step in due_steps(conn, now=now) if step.message.job_id == self.job_id]
+        due = [
+            step.message
+            for step in due_steps(conn, now=now, short=ready_counts(conn))
+            if step.job_id == self.job_id and step.message is not None
+        ]
         keys = [(message.job_id, message.step) for message in due]
         mark_published(conn, keys, now=now, due_at=now + PUBLISH_GRACE_S)
         self.mailbox += due

@@ -25,6 +25,8 @@ from k2think.store.sweep import (
     reclaim_lost,
     running_leases,
 )
+from k2think.store.tables import steps as steps_table
+from sqlalchemy import update
 
 SAFE = Screened(verdict=ScreenVerdict.safe)
 
@@ -37,8 +39,8 @@ def publish_due(story: Any, limit: int = 500) -> list[Any]:
     """Take what is due and mark it, as the sweeper does, in one transaction."""
 
     def operation(conn: Any) -> list[Any]:
-        due = due_steps(conn, now=story.now, limit=limit)
-        keys = [(step.message.job_id, step.message.step) for step in due]
+        due = due_steps(conn, now=story.now, short=ready_counts(conn), limit=limit)
+        keys = [(step.job_id, step.step) for step in due]
         mark_published(conn, keys, now=story.now, due_at=story.now + PUBLISH_GRACE_S)
         return [(step.queue, step.message) for step in due]
 
@@ -138,8 +140,8 @@ def test_it_is_known_which_steps_nobody_has_rung_for(story: Any) -> None:
         return bool(story.database.read_sync(lambda conn: any_unrung(conn, now=story.now)))
 
     def rung() -> dict[str, bool]:
-        found = story.database.run_sync(lambda conn: due_steps(conn, now=story.now))
-        return {step.message.job_id: step.rung for step in found}
+        found = story.database.run_sync(lambda conn: due_steps(conn, now=story.now, short=["safety"]))
+        return {step.job_id: step.rung for step in found}
 
     lost, waiting, handed_back = story.accept(), story.accept(), story.accept()
     claim = story.claimed(handed_back)
@@ -158,6 +160,39 @@ def test_it_is_known_which_steps_nobody_has_rung_for(story: Any) -> None:
     assert not unrung()
     story.now += PUBLISH_GRACE_S
     assert rung() == {lost.job_id: True, waiting.job_id: True, handed_back.job_id: True}
+
+
+def test_whom_nobody_has_rung_for_comes_before_any_number_that_wait(story: Any) -> None:
+    waiting = [story.accept().job_id for _ in range(3)]
+    lost = story.accept(policy={"priority": "batch"})
+    story.now += PUBLISH_GRACE_S
+    story.claimed(lost, worker="victim")
+    story.now += 16
+    reclaim(story)
+
+    def found(*short: str) -> list[str]:
+        steps = story.database.run_sync(lambda conn: due_steps(conn, now=story.now, short=short, limit=2))
+        return [step.job_id for step in steps]
+
+    assert found() == [lost.job_id]
+    assert found("planner") == [lost.job_id]
+    assert found("safety") == [lost.job_id, waiting[0]]
+
+
+def test_a_step_that_cannot_be_read_hides_no_other(story: Any) -> None:
+    broken, whole = story.accept(), story.accept()
+    story.database.run_sync(
+        lambda conn: conn.execute(
+            update(steps_table).where(steps_table.c.job_id == broken.job_id).values(body='{"kind": "of_tomorrow"}')
+        )
+    )
+    story.now += PUBLISH_GRACE_S
+
+    due = story.database.run_sync(lambda conn: due_steps(conn, now=story.now, short=["safety"]))
+
+    messages = {(step.job_id, step.step): step.message for step in due}
+    assert messages.pop((broken.job_id, "screen_input")) is None
+    assert [message.job_id for message in messages.values()] == [whole.job_id]
 
 
 def test_a_lease_that_was_written_anew_is_not_taken_back(story: Any) -> None:
@@ -271,6 +306,9 @@ def test_a_job_is_due_at_its_deadline_or_when_asked_for(story: Any) -> None:
     assert due(story) == []
     story.now += 50
     assert set(due(story)) == {plain.job_id, asked.job_id}
+    assert story.database.read_sync(lambda conn: due_jobs(conn, now=story.now, limit=1, skip=[asked.job_id])) == [
+        plain.job_id
+    ]
     for job_id in (plain.job_id, asked.job_id):
         story.end(job_id, Ending(status=JobStatus.expired))
     assert due(story) == []

@@ -1,16 +1,22 @@
-"""Fixtures of whole stacks; what they are made of is in `tests/harness/`."""
+"""Fixtures of whole stacks, of single workers and of limiters; what they are made of is in `tests/harness/`."""
 
 import asyncio
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from harness.limiters import LimiterMaker
+from harness.lone_worker import Worker
 from harness.stack import RunningUp
 from k2think.agents.backends.simulator import SimulatedEngine, SimulatedServer, SolvingResponder
+from k2think.schemas.backend_settings import BackendSettings
+from k2think.workers import limits
+from k2think.workers.limits import RedisLimiter, limiter_of
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +80,40 @@ def simulated_up(start_up: Callable[..., RunningUp]) -> Iterator[SimulatedStack]
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """A function that starts a worker with these variables."""
+    workers: list[Worker] = []
+
+    def start(**environment: str) -> Worker:
+        worker = Worker(tmp_path / f"worker-{len(workers)}.log", {"K2THINK_DATA_DIR": str(tmp_path), **environment})
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        try:
+            worker.stop()
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+
+
+@pytest.fixture
+async def limiter(redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LimiterMaker]:
+    """`limiter(streams_max=…)`: one process's keeper of the limits of one backend."""
+    monkeypatch.setattr(limits, "AWAY_S", 0.1)
+    made: list[RedisLimiter] = []
+
+    def make(**fields: object) -> RedisLimiter:
+        settings = BackendSettings.model_validate({"backend": "openai", "model": "m", **fields})
+        one = limiter_of("fast", settings, broker_url=redis_server.url)
+        assert one is not None
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        await one.aclose()

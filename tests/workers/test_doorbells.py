@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
-from k2think.workers.doorbells import POLL_CONNECTED_S, POLL_S, Doorbells
+from harness.silent_link import SilentLink
+from k2think.workers import subscriptions
+from k2think.workers.doorbells import CONFIRM_S, POLL_CONNECTED_S, POLL_S, Doorbells
 from k2think.workers.queues import ENDED_NOTICE, RUNG_NOTICE, job_channel
 
 if TYPE_CHECKING:
@@ -115,3 +117,40 @@ async def test_without_redis_waiting_is_looking_now_and_then(redis_server: Redis
         began = time.monotonic()
         await bell.end()
         assert POLL_S <= time.monotonic() - began < TIMEOUT_S
+
+
+async def test_a_bell_is_heard_when_it_is_handed_out(redis_server: RedisServer, client: redis.Redis) -> None:
+    async with bells_of(redis_server) as bells:
+        for number in range(MANY):
+            async with bells.at(f"job-{number}"):
+                assert listeners(client, f"job-{number}") == 1
+
+
+async def test_a_connection_that_went_silent_is_replaced(
+    redis_server: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "PING_S", 0.3)
+    link = SilentLink(redis_server.socket)
+    async with link.serve():
+        bells = Doorbells(link.url)
+        async with bells.kept(), bells.at("before") as before:
+            link.silence()
+            began = time.monotonic()
+            async with bells.at("after"):
+                assert time.monotonic() - began < CONFIRM_S
+                assert link.connections == 2
+                assert listeners(client, "after") == 1
+            with client:
+                client.publish(job_channel("before"), ENDED_NOTICE)
+            await before.end()
+
+
+async def test_a_quiet_connection_is_kept(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "PING_S", 0.2)
+    link = SilentLink(redis_server.socket)
+    async with link.serve():
+        bells = Doorbells(link.url)
+        async with bells.kept(), bells.at("job"):
+            await asyncio.sleep(3)
+            assert bells.connected
+            assert link.connections == 1

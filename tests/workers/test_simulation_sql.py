@@ -14,7 +14,7 @@ from k2think.schemas.progress import Ending, JobView
 from k2think.schemas.trace import AttemptOutcome, CallTrace
 from k2think.store.jobs import accept_job, apply_decision, job_result, job_trace, load_job, request_cancel
 from k2think.store.steps import Claim, claim_step, fail_step, finish_step, heartbeat
-from k2think.store.sweep import due_jobs, due_steps, mark_published
+from k2think.store.sweep import due_jobs, due_steps, mark_published, ready_counts
 from k2think.store.tables import metadata
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import StaticPool
@@ -64,7 +64,11 @@ class SqlBooks:
         reclaim_over(self.connection, now=now, attempts_max=ATTEMPTS_MAX)
         for _job_id in due_jobs(self.connection, now=now):
             messages += self._advance(now)
-        due = [step.message for step in due_steps(self.connection, now=now)]
+        due = [
+            step.message
+            for step in due_steps(self.connection, now=now, short=ready_counts(self.connection))
+            if step.message is not None
+        ]
         mark_published(self.connection, [(item.job_id, item.step) for item in due], now=now, due_at=now + 5)
         return messages + due
 

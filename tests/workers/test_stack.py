@@ -14,7 +14,7 @@ import pytest
 from harness.server import serving
 from harness.stack import RunningUp, clean_environment
 from k2think.agents.backends.simulator import SimulatedEngine, SolvingResponder
-from k2think.workers.stack import LEFTOVER_AGE_S, PRIVATE_PREFIX
+from k2think.workers.private_folder import PREFIX
 
 WAIT_S = 60.0
 
@@ -83,7 +83,7 @@ def test_a_killed_client_leaves_no_process_and_its_folder_is_removed_by_the_next
         assert len(orphans) == 2
         [server_command] = [command for command in orphans.values() if "redis-server" in command]
         private = Path(server_command.split("unixsocket:")[1].split("/redis.sock")[0])
-        assert private.name.startswith(PRIVATE_PREFIX)
+        assert private.name.startswith(PREFIX)
         assert private.parent == Path(tempfile.gettempdir())
 
         client.kill()
@@ -92,8 +92,6 @@ def test_a_killed_client_leaves_no_process_and_its_folder_is_removed_by_the_next
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "the end of its children")
         assert server.open_streams == 0
         engine.token_s = 0.0
-        long_ago = time.time() - 2 * LEFTOVER_AGE_S
-        os.utime(private, (long_ago, long_ago))
         second = solving(tmp_path, server.url)
         out, err = second.communicate(timeout=WAIT_S)
     assert (second.returncode, out.strip()) == (0, "405"), err

@@ -1,6 +1,6 @@
 """What only Cerebras has: its SDK for real, over its aiohttp transport, against a server that speaks its wire form.
 
-What it has in common with the other kinds is in test_conformance.py.
+What it has in common with the other kinds is in test_conformance*.py.
 """
 
 import asyncio

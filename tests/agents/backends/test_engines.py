@@ -1,6 +1,6 @@
 """What every real engine must do, on k2think-mini: the embedded one here, vLLM's under `make test-vllm`.
 
-The suite over simulated faults (test_conformance.py) shows what a backend does when a server misbehaves; this one shows
+The suite over simulated faults (test_conformance*.py) shows what a backend does when a server misbehaves; this one shows
 that real engines are understood. Greedy texts are those of the embedded engine, so tokenizer and weights are the same
 everywhere.
 """
