@@ -11,7 +11,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 
-from ..schemas.errors import InvalidRequest, QueueFull, StoreUnavailable
+from ..schemas.errors import InvalidRequest, LimitReached, QueueFull, StoreUnavailable
 from ..schemas.jobs import JobError, JobStatus, SolveResult
 from ..store.lookup import finished_among
 from ..workers.session import Session
@@ -137,7 +137,7 @@ class BatchRun:
                 try:
                     accepted = await self._session.submitter.submit(request)
                     break
-                except QueueFull as exc:
+                except (QueueFull, LimitReached) as exc:
                     await asyncio.sleep(exc.retry_after_s)
                 except StoreUnavailable as exc:
                     await self._wait_for_store(exc)

@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import json
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ from pydantic import SecretStr
 from ..schemas.backend_settings import BUNDLED_MODEL, BackendKind, BackendSettings
 from ..schemas.errors import BackendError, ConfigurationError, K2ThinkError, StoreError
 from ..schemas.messages import AgentKind
+from ..schemas.redis_place import is_redis_url
 from ..schemas.sandbox_settings import SandboxSettings
 from ..schemas.settings import Settings, read_settings
 from ..store.durability import Fault, Weight
@@ -108,7 +108,9 @@ def check_redis(settings: Settings) -> list[Check]:
             return [Check(name="redis", state=State.bad, detail=str(exc), fix=fix)]
     checks = [_server("redis", settings.broker_url, "K2THINK_BROKER_URL")]
     results = settings.result_backend_url
-    if results is not None and results.get_secret_value().startswith(("redis://", "rediss://", "socket://")):
+    if results is not None and (
+        is_redis_url(results.get_secret_value()) or results.get_secret_value().startswith("socket://")
+    ):
         checks.append(_server("result backend", results, "K2THINK_RESULT_BACKEND_URL"))
     return checks
 
@@ -186,7 +188,7 @@ def check_doors(settings: Settings) -> Check:
             database = database_of(settings, create_folder=False)
             try:
                 made = database.read_sync(any_key)
-                valid = database.read_sync(lambda connection: any_valid_key(connection, now=time.time()))
+                valid = database.read_sync(lambda connection: any_valid_key(connection, now=database.now()))
             finally:
                 database.close()
     except ConfigurationError as exc:

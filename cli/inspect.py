@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -258,9 +257,10 @@ def _cancel(settings: Settings, database: "Database", job_id: str) -> bool:
     broker = live_broker(settings)
     if broker is None:
         error = JobError(code="cancelled", message="cancelled by the caller")
-        now = time.time()
         applied = database.run_sync(
-            lambda connection: request_cancel(connection, job_id, now=now, status=JobStatus.cancelled, error=error)
+            lambda connection: request_cancel(
+                connection, job_id, now=database.now(), status=JobStatus.cancelled, error=error
+            )
         )
         return applied is not None
 

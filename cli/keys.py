@@ -1,7 +1,6 @@
 """`k2think keys …`: API keys of the HTTP doors. Needs only the database."""
 
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +11,8 @@ from ..schemas.settings import load_settings
 from .terminal import age, cell, console, print_json, table
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ..store.database import Database
 
 DAY_S = 86_400
@@ -52,12 +53,16 @@ def create(
     check_tenant(tenant)
     if len(name) > NAME_CHARS_MAX or not name.isprintable():
         raise InvalidRequest(f"--name: at most {NAME_CHARS_MAX} printable characters")
-    now, made = time.time(), new_key()
-    expires_at = None if expires_in_days is None else now + expires_in_days * DAY_S
-    kept = Key(made.id, tenant, name, scope, made.digest, now, expires_at)
+    made = new_key()
     database = doors_database()
+
+    def keep(connection: "Connection") -> None:
+        now = database.now()
+        expires_at = None if expires_in_days is None else now + expires_in_days * DAY_S
+        add_key(connection, Key(made.id, tenant, name, scope, made.digest, now, expires_at))
+
     try:
-        database.run_sync(lambda connection: add_key(connection, kept))
+        database.run_sync(keep)
     finally:
         database.close()
     print(made.text)
@@ -87,7 +92,7 @@ def list_(
         found = database.read_sync(lambda connection: list_keys(connection, tenant=tenant))
     finally:
         database.close()
-    now = time.time()
+    now = database.now()
     if as_json:
         names = ("id", "tenant", "name", "created_at", "expires_at", "revoked_at")
         rows = [{name: getattr(key, name) for name in names} for key in found]
@@ -124,7 +129,7 @@ def revoke(
     public = id_of(key_id) or key_id
     database = doors_database()
     try:
-        done = database.run_sync(lambda connection: revoke_key(connection, public, now=time.time()))
+        done = database.run_sync(lambda connection: revoke_key(connection, public, now=database.now()))
     finally:
         database.close()
     print(f"key {public}: revoked" if done else f"key {public}: had been revoked already")

@@ -1,7 +1,6 @@
 """`k2think tenants …`: what each tenant may use, and where its webhooks go. Needs only the database."""
 
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +10,8 @@ from .keys import AsJson, check_tenant, doors_database
 from .terminal import cell, console, plain, print_json, table
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ..store.tenants import Tenant
 
 DAY_S = 86_400
@@ -64,17 +65,19 @@ def show(name: Name, as_json: AsJson = False) -> None:
     from ..store.tenants import jobs_in_flight, load_tenant, stored_bytes, tokens_since
 
     check_tenant(name)
-    now = time.time()
     database = doors_database()
-    try:
-        tenant, *used = database.read_sync(
-            lambda connection: (
-                load_tenant(connection, name),
-                jobs_in_flight(connection, name),
-                tokens_since(connection, name, now - now % DAY_S),
-                stored_bytes(connection, name),
-            )
+
+    def look(connection: "Connection") -> "tuple[Tenant, int, int, int]":
+        now = database.now()
+        return (
+            load_tenant(connection, name),
+            jobs_in_flight(connection, name),
+            tokens_since(connection, name, now - now % DAY_S),
+            stored_bytes(connection, name),
         )
+
+    try:
+        tenant, *used = database.read_sync(look)
     finally:
         database.close()
     usage = dict(zip(("jobs_in_flight", "tokens_per_day", "stored_bytes"), used, strict=True))
@@ -153,7 +156,7 @@ def set_(
             secret, webhook_secret_generated = new_secret(), True
         if secret is not None:
             changes["webhook_secret"] = secret
-        after = database.run_sync(lambda connection: save_tenant(connection, name, changes, now=time.time()))
+        after = database.run_sync(lambda connection: save_tenant(connection, name, changes, now=database.now()))
     finally:
         database.close()
     if webhook_secret_generated and secret is not None:

@@ -4,7 +4,6 @@ A gateway on a loopback address asks for no key until the first API key is made 
 out the web pages that its user's browser has open: they may send requests to this machine, too.
 """
 
-import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
@@ -76,7 +75,7 @@ async def valid_key(services: Services, text: str) -> Key | None:
     """Return the key that this is the text of; None = it is none, or opens nothing any more."""
     key_id = id_of(text)
     key = None if key_id is None else await services.directory.key(key_id)
-    return key if key is not None and matches(text, key.digest) and key.valid(time.time()) else None
+    return key if key is not None and matches(text, key.digest) and _valid(services, key) else None
 
 
 async def identify(request: Request, services: Annotated[Services, Depends(services_of)]) -> Caller:
@@ -102,7 +101,8 @@ async def identify_creator(
     caller: Annotated[Caller, Depends(identify)], services: Annotated[Services, Depends(services_of)]
 ) -> Caller:
     """As `identify`, for requests that create something: they count against the tenant's limits. Raises LimitReached."""
-    await count_request(services, await services.directory.tenant(caller.tenant), now=time.time())
+    tenant = await services.directory.tenant(caller.tenant)
+    await count_request(services, tenant, now=services.database.now())
     return caller
 
 
@@ -172,7 +172,11 @@ def _name_of(host: str) -> str:
 async def _signed_in(services: Services, connection: HTTPConnection) -> Key | None:
     key_id, _, session = _cookie(connection).partition(".")
     key = await services.directory.key(key_id) if key_id and session else None
-    return key if key is not None and session_matches(session, key.digest) and key.valid(time.time()) else None
+    return key if key is not None and session_matches(session, key.digest) and _valid(services, key) else None
+
+
+def _valid(services: Services, key: Key) -> bool:
+    return key.valid(services.database.now())
 
 
 def _cookie(connection: HTTPConnection) -> str:

@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-import time
 
 from ..schemas.errors import ConfigurationError
 from ..schemas.settings import GatewaySettings, Settings
@@ -37,7 +36,7 @@ def require_key(settings: Settings) -> None:
         return
     database = database_of(settings)
     try:
-        known = database.read_sync(lambda connection: any_valid_key(connection, now=time.time()))
+        known = database.read_sync(lambda connection: any_valid_key(connection, now=database.now()))
     finally:
         database.close()
     if not known:

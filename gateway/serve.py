@@ -62,6 +62,7 @@ def run_gateway(settings: Settings) -> int:
         server_header=False,
         http=PunctualProtocol,
         ws="none",
+        forwarded_allow_ips=settings.gateway.trusted_proxies,
         lifespan="on",
         limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,

@@ -88,9 +88,23 @@ def test_the_image_has_one_process_that_passes_signals_on_and_reaps() -> None:
 
 def test_the_images_own_commands_exist() -> None:
     accept_command(json.loads(only("CMD", final_stage())))
-    health = json.loads(only("HEALTHCHECK", final_stage()).partition("CMD ")[2])
-    assert health[0] == "k2think"
-    accept_command(health[1:])
+
+
+def test_a_containers_health_is_the_age_of_what_its_process_touches(tmp_path: Path) -> None:
+    command = json.loads(only("HEALTHCHECK", final_stage()).partition("CMD ")[2])
+    variables = dict(word.partition("=")[::2] for word in only("ENV", final_stage()).split())
+    assert variables["K2THINK_ALIVE_FILE"].startswith("/tmp/"), "the only folder that compose lets a worker write"
+    file = tmp_path / "alive"
+
+    def healthy() -> bool:
+        environment = {**os.environ, "K2THINK_ALIVE_FILE": str(file)}
+        return subprocess.run(command, env=environment, capture_output=True, timeout=5, check=False).returncode == 0
+
+    assert not healthy()
+    file.touch()
+    assert healthy()
+    os.utime(file, (0, 0))
+    assert not healthy()
 
 
 def test_the_image_installs_extras_that_exist() -> None:
@@ -218,6 +232,7 @@ def test_a_stopped_worker_is_given_longer_than_it_takes_to_hand_back() -> None:
 def test_every_gateway_serves_the_network_and_has_the_same_files() -> None:
     gateway = services()["gateway"]
     assert gateway["environment"]["K2THINK_GATEWAY__HOST"] == "0.0.0.0"  # noqa: S104
+    assert gateway["environment"]["K2THINK_GATEWAY__TRUSTED_PROXIES"] == "*"
     assert gateway["environment"].items() >= services()["intake"]["environment"].items()
     # A named volume takes owner and mode from the image's folder, which is the data folder.
     assert gateway["volumes"] == [f"files:{only('VOLUME', final_stage())}"]

@@ -254,6 +254,7 @@ def test_every_deployment_has_probes_a_budget_and_time_to_drain(rendered: dict[s
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         assert {"/tmp", settings["K2THINK_DATA_DIR"]} <= mounted
     assert GatewaySettings.model_fields["port"].default == 8400
+    assert settings["K2THINK_GATEWAY__TRUSTED_PROXIES"] == "*", "the login's cookie is Secure behind an ingress, too"
     service = of_kind(manifests, "Service")["demo"]["spec"]
     gateway = deployments["demo-gateway"]["spec"]["template"]["metadata"]["labels"]
     assert service["selector"].items() <= gateway.items()

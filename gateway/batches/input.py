@@ -4,7 +4,7 @@ Everything in here blocks and is run in a thread.
 """
 
 import hashlib
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -29,6 +29,8 @@ class InputCheck:
     """Url that every line must have."""
     expires_at: float
     """End of the completion window, Unix time in seconds."""
+    now: Callable[[], float]
+    """The database's clock."""
     total: int = 0
     """Lines so far, blank ones left out."""
     model: str | None = None
@@ -43,9 +45,11 @@ class InputCheck:
     """Digest of each custom_id, with its line."""
 
     @classmethod
-    def open(cls, path: Path, settings: Settings, *, endpoint: str, expires_at: float) -> Self:
+    def open(
+        cls, path: Path, settings: Settings, *, endpoint: str, expires_at: float, now: Callable[[], float]
+    ) -> Self:
         """Begin at the first line. Raises OSError."""
-        return cls(path.open("rb"), settings, endpoint, expires_at)
+        return cls(path.open("rb"), settings, endpoint, expires_at, now)
 
     def close(self) -> None:
         """Close the file."""
@@ -94,7 +98,7 @@ class InputCheck:
 
     def _checked(self, line: bytes, start: int) -> NewLine:
         custom_id, model = check_line(
-            line, self.settings, endpoint=self.endpoint, expires_at=self.expires_at, now=time.time()
+            line, self.settings, endpoint=self.endpoint, expires_at=self.expires_at, now=self.now()
         )
         digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
         first = self._seen.setdefault(digest, self._number)

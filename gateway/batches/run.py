@@ -118,7 +118,12 @@ class BatchRun:
         await self._run(lambda conn: clear_lines(conn, self._claim))
         path = content_path(self._settings.files_dir, batch.input_file_id)
         check = await asyncio.to_thread(
-            InputCheck.open, path, self._settings, endpoint=batch.endpoint, expires_at=batch.expires_at
+            InputCheck.open,
+            path,
+            self._settings,
+            endpoint=batch.endpoint,
+            expires_at=batch.expires_at,
+            now=self._now,
         )
         with contextlib.closing(check):
             while not check.ended:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
@@ -111,7 +110,9 @@ async def create_file(
         except OSError as exc:
             raise disk_error(exc) from exc
     try:
-        stored, new = await services.database.run(lambda connection: add_file(connection, file, now=time.time()))
+        stored, new = await services.database.run(
+            lambda connection: add_file(connection, file, now=services.database.now())
+        )
     except UserError:
         # After any other failure the row may exist all the same; if it does not, the content is an orphan.
         await asyncio.to_thread(remove_content, folder, [file.id])

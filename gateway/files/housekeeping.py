@@ -34,7 +34,8 @@ async def keep_files(services: Services) -> None:
 
 async def remove_expired(services: Services) -> None:
     """Delete the expired files. Should this process die after the rows are gone, the content is an orphan."""
-    while ids := await services.database.run(lambda connection: drop_expired_files(connection, now=time.time())):
+    database = services.database
+    while ids := await database.run(lambda connection: drop_expired_files(connection, now=database.now())):
         await asyncio.to_thread(remove_content, services.settings.files_dir, ids)
         log.info("files_expired", files=len(ids))
 
@@ -43,6 +44,6 @@ def _remove_orphans(services: Services) -> None:
     def known(ids: list[str]) -> set[str]:
         return services.database.read_sync(lambda connection: known_files(connection, ids))
 
-    removed = remove_orphans(services.settings.files_dir, known, now=time.time())
+    removed = remove_orphans(services.settings.files_dir, known)
     if removed:
         log.info("orphans_removed", files=removed)

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -85,13 +86,14 @@ def remove_content(folder: Path, file_ids: Iterable[str]) -> None:
             content_path(folder, file_id).unlink()
 
 
-def remove_orphans(folder: Path, known: Callable[[list[str]], set[str]], *, now: float) -> int:
+def remove_orphans(folder: Path, known: Callable[[list[str]], set[str]]) -> int:
     """Delete what no row knows and nobody can be writing any more; return how many. Other files are left alone.
 
-    `known` tells which of the ids have a row; `now` is a Unix time in seconds.
+    `known` tells which of the ids have a row. How old something is says the clock that stamps the folder's files.
     """
     old: list[str] = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries, tempfile.TemporaryFile(dir=folder) as fresh:
+        now = os.fstat(fresh.fileno()).st_mtime
         for entry in entries:
             ours = entry.name.startswith(_TEMPORARY) or _ID.fullmatch(entry.name)
             with contextlib.suppress(OSError):

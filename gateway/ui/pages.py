@@ -50,7 +50,7 @@ async def runs(
 ) -> Response:
     """The list; to htmx, only the part that changes."""
     chosen = Chosen(status, text.replace("\0", ""), door, range, before)
-    now = time.time()
+    now, began = services.database.now(), time.monotonic()
     wanted = chosen.filter(caller.tenant, now=now)
 
     def look(conn: Connection) -> tuple[list[JobRow], Sequence[JobPoint]]:
@@ -59,7 +59,7 @@ async def runs(
         return rows, rows if all_of_them else job_points(conn, wanted, limit=STRIP_JOBS)
 
     rows, points = await services.database.read(look)
-    took_s = time.time() - now
+    took_s = time.monotonic() - began
     part = hx_request is not None and hx_history_restore_request is None
     values = {**list_values(rows, points, chosen, now=now, took_s=took_s), "caller": caller}
     return page("_runs.html" if part else "list.html", values)
@@ -75,23 +75,25 @@ async def runs_with_slash() -> Response:
 async def run(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """One run. The address stays good for as long as the job is kept."""
     trace, door = await _look(services, caller, job_id)
-    return await to_thread(lambda: page("run.html", {**run_values(trace, door), "caller": caller}))
+    now = services.database.now()
+    return await to_thread(lambda: page("run.html", {**run_values(trace, door, now=now), "caller": caller}))
 
 
 @router.get("/jobs/{job_id}/live")
 async def live(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """The part of a run's page that changes; tells htmx when it will change no more."""
     trace, door = await _look(services, caller, job_id)
+    now = services.database.now()
     status = STOP_POLLING if trace.status.final else 200
-    return await to_thread(lambda: page("_run.html", {**run_values(trace, door), "part": True}, status=status))
+    return await to_thread(lambda: page("_run.html", {**run_values(trace, door, now=now), "part": True}, status=status))
 
 
 @router.get("/jobs/{job_id}/export")
 async def export(job_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """One run as a file that needs nothing else."""
     trace, door = await _look(services, caller, job_id)
-    name = f"k2think-{trace.job_id}.html"
-    return await to_thread(lambda: export_page({**run_values(trace, door), "exported": True}, filename=name))
+    now, name = services.database.now(), f"k2think-{trace.job_id}.html"
+    return await to_thread(lambda: export_page({**run_values(trace, door, now=now), "exported": True}, filename=name))
 
 
 @router.get("/jobs/{job_id}/trace.json")
@@ -126,8 +128,8 @@ async def compare_runs(
         raise InvalidRequest("two runs are compared: choose two in the list", param="a")
     left, _ = await _look(services, caller, a)
     right, _ = await _look(services, caller, b)
-    values = compare_values(left, right, now=time.time())
-    return await to_thread(lambda: page("compare.html", {**values, "caller": caller}))
+    now = services.database.now()
+    return await to_thread(lambda: page("compare.html", {**compare_values(left, right, now=now), "caller": caller}))
 
 
 @router.get("/static/{name}")

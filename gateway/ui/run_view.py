@@ -1,6 +1,5 @@
 """One run as its page shows it."""
 
-import time
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -97,9 +96,8 @@ class AttemptRow:
     """What went wrong; empty = nothing."""
 
 
-def run_values(trace: JobTrace, door: DoorNote | None, *, now: float | None = None) -> dict[str, Any]:
+def run_values(trace: JobTrace, door: DoorNote | None, *, now: float) -> dict[str, Any]:
     """Return what the template of a run needs. The trace must have been withheld already."""
-    now = time.time() if now is None else now
     result = trace.result
     agents, shown = agent_rows(trace), candidates(trace)
     return {

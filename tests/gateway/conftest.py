@@ -7,10 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.gateway import RunningGateway
 from harness.live import LiveGateway, live_gateway
+from harness.operations import Place
+from k2think.store.migrate import upgrade
 
 __all__ = ["LiveGateway", "live_gateway"]
 
@@ -50,3 +53,13 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory, redis_of_module: str
 def tenant() -> str:
     """A tenant of the test's own."""
     return f"t-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def place(tmp_path: Path, redis_server: Any) -> Any:
+    """A place of the test's own, on SQLite."""
+    url = f"sqlite:///{tmp_path / 'k2think.db'}"
+    upgrade(url)
+    made = Place(tmp_path, url, redis_server)
+    yield made
+    made.database.close()

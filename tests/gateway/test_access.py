@@ -267,6 +267,15 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(locked: RunningGateway)
     assert "Secure" in behind_tls.headers["set-cookie"]
 
 
+@pytest.mark.parametrize(("trusted", "secure"), [("10.0.0.0/8", False), ("10.0.0.1, 127.0.0.0/8", True), ("*", True)])
+def test_the_proxies_that_are_believed_can_be_set(start_gateway: StartGateway, trusted: str, *, secure: bool) -> None:
+    gateway = start_gateway(K2THINK_GATEWAY__TRUSTED_PROXIES=trusted)
+
+    answer = httpx.post(f"{gateway.url}/ui/login", data={"key": gateway.key()}, headers={"X-Forwarded-Proto": "https"})
+
+    assert ("Secure" in answer.headers["set-cookie"]) is secure
+
+
 def test_a_revoked_key_ends_its_sessions(locked: RunningGateway) -> None:
     key = locked.key()
     with signed_in(locked, key) as http:

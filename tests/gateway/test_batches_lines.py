@@ -24,7 +24,7 @@ def checked(folder: Path, content: bytes, **limits: Any) -> InputCheck:
     path = folder / "input"
     path.write_bytes(content)
     settings = SETTINGS.model_copy(update={"gateway": GatewaySettings(**limits)})
-    check = InputCheck.open(path, settings, endpoint=ENDPOINT, expires_at=time.time() + 60)
+    check = InputCheck.open(path, settings, endpoint=ENDPOINT, expires_at=time.time() + 60, now=time.time)
     while not check.ended:
         check.read_piece()
     check.close()
@@ -74,7 +74,7 @@ def test_a_good_input_has_its_lines_where_they_are(tmp_path: Path) -> None:
     content = b"\xef\xbb\xbf" + raw(line("a")) + b"  \r\n" + raw(line("b"))[:-1] + b"\r\n" + raw(line("ü"))[:-1]
     path = tmp_path / "input"
     path.write_bytes(content)
-    check = InputCheck.open(path, SETTINGS, endpoint=ENDPOINT, expires_at=time.time() + 60)
+    check = InputCheck.open(path, SETTINGS, endpoint=ENDPOINT, expires_at=time.time() + 60, now=time.time)
 
     found = check.read_piece()
 

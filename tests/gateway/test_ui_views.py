@@ -234,7 +234,7 @@ def test_what_was_paid_for_is_counted_by_agent() -> None:
         attempt(1, 0, 1, 2, AttemptOutcome.failed, first_s=0.5),
         attempt(2, 2, 3, 5, first_s=1),
     )
-    values = run_values(trace(retried, generated(0, "1")), None)
+    values = run_values(trace(retried, generated(0, "1")), None, now=10.0)
 
     assert [(row.agent, row.calls, row.prompt + row.completion) for row in values["agents"]] == [
         *(("planner", 2, 60), ("generator", 1, 30)),
