@@ -41,7 +41,7 @@ def mini(
     seed: Annotated[int, typer.Option(help="Seed of weights, data and samples.")] = 1,
     base_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the base stage, padding included.")] = 1_500_000,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of SFT, padding included.")] = 24_000_000,
-    grpo_steps: Annotated[int, typer.Option(min=1, help="Steps of GRPO.")] = 600,
+    grpo_steps: Annotated[int, typer.Option(min=1, help="Steps of GRPO.")] = 1400,
     threads: Annotated[
         int, typer.Option(min=1, max=64, help="Training processes of one thread each; another number, other weights.")
     ] = 2,

@@ -14,17 +14,17 @@ from .families.problem import chance, pick
 from .outside import draw_outside
 from .tokens import EOS_ID, decode, encode_prompt
 
-ROLE_SHARES = {"solve": 0.77, "judge": 0.15, "plan": 0.02, "refuse": 0.06}
+ROLE_SHARES = {"solve": 0.80, "judge": 0.12, "plan": 0.02, "refuse": 0.06}
 """Share of the asks by role."""
 ASK_WEIGHTS = {
-    "arithmetic": 2.0,
-    "equations": 0.5,
+    "arithmetic": 3.0,
+    "equations": 0.3,
     "words": 0.5,
-    "divisors": 0.8,
-    "ordering": 2.0,
-    "logic": 1.2,
-    "table": 1.6,
-    "robot": 1.4,
+    "divisors": 0.3,
+    "ordering": 2.5,
+    "logic": 1.0,
+    "table": 1.2,
+    "robot": 1.6,
 }
 """How often each family is asked: what SFT left weakest most, since groups that are all right teach nothing."""
 PLANNED_SHARE = 0.3

@@ -53,7 +53,7 @@ class GrpoPlan:
 
     start: Path
     """Checkpoint to begin with."""
-    steps: int = 600
+    steps: int = 1400
     """Optimiser steps."""
     asks: int = 32
     """Prompts a step and worker."""

@@ -42,7 +42,7 @@ class Recipe:
     """Tokens of the base stage, padding included."""
     sft_tokens: int = 24_000_000
     """Tokens of SFT, padding included."""
-    grpo_steps: int = 600
+    grpo_steps: int = 1400
     """Steps of GRPO."""
 
 
