@@ -26,9 +26,9 @@ def need(*modules: str) -> None:
         pytest.skip(message)
 
 
-def mini_checkpoint(folder: Path) -> Path:
-    """Write the bundled model in Hugging Face's form; return its folder."""
-    export(MODELS_DIR / "k2think-mini", folder)
+def mini_checkpoint(folder: Path, *, stage: str = "") -> Path:
+    """Write the bundled model, or what an earlier stage of its training left, in Hugging Face's form; return its folder."""
+    export(MODELS_DIR / "k2think-mini" / (f"stages/{stage}" if stage else ""), folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-import structlog
+from harness.logs import captured
 from k2think.agents.pipeline import first_step
 from k2think.schemas.errors import BrokerUnavailable
 from k2think.schemas.jobs import JobStatus, SolveRequest, SolveResult
@@ -24,7 +24,6 @@ from k2think.workers.coordinator import Coordinator
 from k2think.workers.dispatcher import Dispatcher
 from k2think.workers.sweeper import Sweeper
 from sqlalchemy import update
-from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from conftest import RedisServer
@@ -116,7 +115,6 @@ class Sweep:
 @pytest.fixture
 async def sweep(tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sweep]:
     """A sweeper on SQLite and an empty Redis."""
-    monkeypatch.setattr(sweeper_module, "log", structlog.get_logger())
     url = f"sqlite:///{tmp_path}/k2think.db"
     await asyncio.to_thread(upgrade, url)
     database = Database(url)
@@ -130,7 +128,7 @@ async def sweep(tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.M
     database.close()
 
 
-async def test_jobs_that_cannot_be_read_hold_up_nothing(sweep: Sweep) -> None:
+async def test_jobs_that_cannot_be_read_hold_up_nothing(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an overdue job, an answer and a message of a newer version, then each is told once and the rest goes on."""
     past = sweep.database.now() - 60
     overdue, unanswerable, unsendable = sweep.accept(), sweep.accept(reply_to="odd"), sweep.accept()
@@ -142,17 +140,17 @@ async def test_jobs_that_cannot_be_read_hold_up_nothing(sweep: Sweep) -> None:
     for job_id in (unsendable, lost):
         sweep.write(steps, job_id, due_at=past, published_at=None)
 
-    with capture_logs() as lines:
-        await sweep.rounds(
-            lambda: (
-                sweep.status(expired) is JobStatus.expired
-                and lost in sweep.bell.rung
-                and "ok" in sweep.callers.tried
-                and {line["job"] for line in lines if "skipped" in line["event"]} == {overdue, unanswerable, unsendable}
-            )
+    lines = captured(monkeypatch, sweeper_module)
+    await sweep.rounds(
+        lambda: (
+            sweep.status(expired) is JobStatus.expired
+            and lost in sweep.bell.rung
+            and "ok" in sweep.callers.tried
+            and {line["job"] for line in lines if "skipped" in line["event"]} == {overdue, unanswerable, unsendable}
         )
-        for _ in range(3):
-            await sweep.sweeper.round()
+    )
+    for _ in range(3):
+        await sweep.sweeper.round()
 
     assert len([line for line in lines if "skipped" in line["event"]]) == 3
     assert unsendable not in sweep.bell.rung
