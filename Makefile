@@ -33,7 +33,7 @@ test: $(DEV)  ## Run the tests (ARGS="tests/grading -k fraction" for some of the
 test-all: $(DEV)  ## Run also the tests that take minutes each
 	@$(BIN)/pytest --all -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-vllm: $(VLLM)  ## Run what needs the real vLLM: its CPU build, in an environment of its own (4 GB; half an hour)
+test-vllm: $(VLLM)  ## Run what needs the real vLLM: its CPU build, in an environment of its own (4 GB; a quarter of an hour)
 	@$(VLLM_VENV)/bin/pytest -p no:cacheprovider -W default tests/agents/backends/test_engines.py tests/vllm_cpu $(ARGS)
 
 evidence: $(DEV)  ## Measure what each pillar brings on k2think-mini, and print docs/evidence.md (about an hour)

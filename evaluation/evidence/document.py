@@ -48,7 +48,7 @@ ROWS = {
     "pairwise": f"{SAMPLES} samples, pairwise comparison alone",
     "consensus": f"{SAMPLES} samples, consensus, then pairwise comparison",
     "both": f"plan, and {SAMPLES} samples with consensus, then pairwise comparison",
-    "early": "the same with early stop: the default policy",
+    "early": "the same with early stop",
 }
 """Targets in the order of the page, in words."""
 
