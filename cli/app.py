@@ -1,5 +1,6 @@
 """The typer application. Commands import what they run only when they run, so that `--help` is quick."""
 
+import errno
 import sys
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from ..schemas.errors import K2ThinkError
 from .batch import batch_app
 from .bench import bench_app
 from .doctor import doctor
-from .exits import Exit, fail
+from .exits import Exit, drop_output, fail
 from .inspect import jobs_app, queues
 from .keys import keys_app
 from .models import models_app
@@ -81,10 +82,15 @@ _ClickError: Any = typer.BadParameter.__mro__[2]
 """ClickException, by way of typer: newer ones carry a click of their own, whose errors are not the package click's."""
 
 
+_OUTPUT_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def main() -> None:
     """Entry point: run a command, turn every designed error into one message, and exit."""
     try:
         code = app(standalone_mode=False)
+        if sys.stdout:  # not there where who started us closed it
+            sys.stdout.flush()
     except typer.Abort:
         print("Aborted.", file=sys.stderr)
         sys.exit(Exit.ended)
@@ -96,6 +102,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(Exit.ended)
     except BrokenPipeError:
-        sys.stderr.close()
+        drop_output()
+        sys.exit(Exit.failed)
+    except OSError as exc:
+        if exc.errno not in _OUTPUT_FULL or exc.filename is not None:
+            raise
+        drop_output()
+        print(f"Error: the output could not be written: {exc.strerror}", file=sys.stderr)
         sys.exit(Exit.failed)
     sys.exit(code if isinstance(code, int) else 0)

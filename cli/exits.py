@@ -1,5 +1,6 @@
 """Exit codes, and the one place where an error becomes a message."""
 
+import os
 import sys
 from enum import IntEnum
 
@@ -32,3 +33,10 @@ def fail(error: K2ThinkError) -> Exit:
     """Tell the user what happened, and return the exit code that goes with it."""
     print(f"Error: {error}", file=sys.stderr)
     return Exit.usage if isinstance(error, UserError | SchemaMismatch | StoreFull) else Exit.failed
+
+
+def drop_output() -> None:
+    """Let go of what standard output did not take, so that the interpreter does not try again when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..schemas.doors import KeyScope
-from ..schemas.errors import InvalidRequest
+from ..schemas.errors import InvalidRequest, K2ThinkError
 from ..schemas.settings import load_settings
+from .exits import drop_output
 from .terminal import age, cell, console, print_json, table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def create(
       export OPENAI_API_KEY=$(k2think keys create --tenant lab --expires-in-days 90)
     """
     from ..gateway.keys import new_key
-    from ..store.keys import Key, add_key
+    from ..store.keys import Key, add_key, forget_key
 
     check_tenant(tenant)
     if len(name) > NAME_CHARS_MAX or not name.isprintable():
@@ -63,9 +64,16 @@ def create(
 
     try:
         database.run_sync(keep)
+        try:
+            print(made.text, flush=True)
+        except OSError as exc:
+            database.run_sync(lambda connection: forget_key(connection, made.id))
+            drop_output()
+            raise K2ThinkError(
+                f"the key could not be written ({exc.strerror}), so it was taken back: nothing has changed"
+            ) from exc
     finally:
         database.close()
-    print(made.text)
     opens = "the API and the trace page" if scope is KeyScope.api else "/metrics"
     until = "" if expires_in_days is None else f" for {expires_in_days} days"
     print(

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from ..schemas.doors import KeyScope
 from ..schemas.errors import NotFound
 from .door_tables import keys
 from .rows import storable
 
-__all__ = ["Key", "add_key", "any_key", "any_valid_key", "find_key", "list_keys", "revoke_key"]
+__all__ = ["Key", "add_key", "any_key", "any_valid_key", "find_key", "forget_key", "list_keys", "revoke_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,11 @@ def revoke_key(conn: Connection, key_id: str, *, now: float) -> bool:
     if find_key(conn, key_id) is None:
         raise NotFound(f"no key {key_id!r}: `k2think keys list` shows those that exist")
     return False
+
+
+def forget_key(conn: Connection, key_id: str) -> None:
+    """Remove a key that nobody was given, as if it had never been made: a revoked one would still close the doors."""
+    conn.execute(delete(keys).where(keys.c.id == key_id))
 
 
 def any_key(conn: Connection, *, scope: KeyScope = KeyScope.api) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,21 @@ def test_a_running_gateway_asks_for_the_key_that_was_made_and_takes_it(tmp_path:
 
         with gateway.client(key) as opened:
             assert opened.get("/v1/jobs").status_code == 200
+
+
+def test_a_key_that_cannot_be_shown_is_taken_back(cli: Cli) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            cli.command("keys", "create"),
+            env=cli.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("Error: the key could not be written (No space left on device), so it was taken back")
+    assert cli.json("keys", "list") == []
