@@ -10,10 +10,11 @@ import typer
 
 from ..schemas.errors import InvalidRequest, StoreFull
 from ..schemas.policy import Policy
-from ..schemas.settings import Settings, load_settings
+from ..schemas.settings import Settings
 from .batch_input import STDIN, InputFile, LineParser, describe_input, open_input
 from .batch_output import BatchOutput
 from .batch_progress import BatchProgress
+from .checkup import working_settings
 from .exits import Exit
 from .requests import parse_policy
 from .terminal import print_json
@@ -67,7 +68,7 @@ def run(
 
       jq -c '{id, problem}' set.jsonl | k2think batch run - -o answers.jsonl --n 5 --json
     """
-    settings = load_settings()
+    settings = working_settings()
     chosen = parse_policy(policy, n=n, no_plan=no_plan, backend=backend, seed=seed)
     described = None if source == STDIN else describe_input(Path(source))
     _check_files(source, out)

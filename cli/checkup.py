@@ -20,10 +20,12 @@ from ..schemas.backend_settings import BackendKind, RoleSettings
 from ..schemas.base import Frozen
 from ..schemas.errors import SandboxUnavailable
 from ..schemas.sandbox_settings import SandboxKind, SandboxSettings
-from ..schemas.settings import Settings
+from ..schemas.settings import Settings, load_settings
 
 PREFIX = "K2THINK_"
 NESTED = "__"
+TOLD = "_K2THINK_VARIABLES_TOLD"
+"""Set for the processes that a command starts, once it has told of variables that nothing reads."""
 SPACE_LOW_BYTES = 500_000_000
 CLOSE_ENOUGH = 0.6
 """Likeness of names, 0..1, from which one is suggested for the other."""
@@ -163,13 +165,29 @@ def check_variables() -> list[Check]:
     """Variables that begin with K2THINK_ and that nothing reads: most often a slip of the pen."""
     known = known_variables()
     checks: list[Check] = []
+    of_services = _of_services()
     for name in sorted(_given_variables()):
         if not name.upper().startswith(PREFIX) or name.upper() in known or _inside_mapping(name.upper()):
+            continue
+        if of_services and name.startswith(of_services):
             continue
         close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=CLOSE_ENOUGH)
         fix = f"did you mean {close[0]}?" if close else ".env.example lists those that exist"
         checks.append(Check(name=f"variable {name}", state=State.warning, detail="nothing reads it", fix=fix))
     return checks
+
+
+def working_settings() -> Settings:
+    """Read the settings for a command that works with them, and tell of variables that nothing reads.
+
+    They are told once, not again by each process that this one starts. Raises ConfigurationError.
+    """
+    settings = load_settings()
+    if TOLD not in os.environ:
+        for check in check_variables():
+            os.environ[TOLD] = "1"
+            print(f"Warning: {check.name}: {check.detail}; {check.fix}", file=sys.stderr)
+    return settings
 
 
 def known_variables() -> list[str]:
@@ -194,6 +212,12 @@ def _names(model: type[BaseModel], prefix: str) -> list[str]:
 
 def _inside_mapping(name: str) -> bool:
     return name.startswith(f"{PREFIX}BACKENDS{NESTED}")
+
+
+def _of_services() -> tuple[str, ...]:
+    """Return how the variables begin by which Kubernetes tells a container of the services beside it."""
+    services = [name.removesuffix("_SERVICE_HOST") for name in os.environ if name.endswith("_SERVICE_HOST")]
+    return tuple(f"{service}{part}" for service in services for part in ("_SERVICE_", "_PORT"))
 
 
 def _given_variables() -> set[str]:

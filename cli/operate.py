@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..schemas.errors import ConfigurationError
-from ..schemas.settings import load_settings
+from .checkup import working_settings
 
 db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 
@@ -44,7 +44,7 @@ def up() -> None:
     from ..gateway.address import check_gateway
     from ..workers.up import run_up
 
-    raise typer.Exit(run_up(load_settings(), check_gateway=check_gateway))
+    raise typer.Exit(run_up(working_settings(), check_gateway=check_gateway))
 
 
 def gateway() -> None:
@@ -62,7 +62,7 @@ def gateway() -> None:
         raise ConfigurationError("the HTTP doors are not installed: pip install 'k2think[gateway]'")
     from ..gateway.serve import run_gateway
 
-    raise typer.Exit(run_gateway(load_settings()))
+    raise typer.Exit(run_gateway(working_settings()))
 
 
 def worker(
@@ -89,7 +89,7 @@ def worker(
     """
     from ..workers.worker import run_worker
 
-    settings = load_settings()
+    settings = working_settings()
     raise typer.Exit(run_worker(settings, role=role.value, backend=backend, concurrency=concurrency))
 
 
@@ -100,7 +100,7 @@ def sweeper() -> None:
     """
     from ..workers.worker import run_sweeper
 
-    raise typer.Exit(run_sweeper(load_settings()))
+    raise typer.Exit(run_sweeper(working_settings()))
 
 
 @db_app.command("upgrade")
@@ -110,7 +110,7 @@ def upgrade() -> None:
     from ..store.migrate import upgrade as run_upgrade
     from ..workers.stack import prepare_data_dir
 
-    settings = load_settings()
+    settings = working_settings()
     if settings.database_url is None:
         prepare_data_dir(settings)
     run_upgrade(settings.sqlalchemy_url)

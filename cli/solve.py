@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from ..schemas.errors import ConfigurationError, InvalidRequest, explain
 from ..schemas.jobs import PROBLEM_CHARS_MAX, JobStatus, SolveRequest, SolveResult
-from ..schemas.settings import Settings, load_settings
+from ..schemas.settings import Settings
+from .checkup import working_settings
 from .exits import EXIT_OF_STATUS, Exit
 from .progress import Stages
 from .requests import check_settings, parse_policy
@@ -43,7 +44,7 @@ def solve(
 
       echo "Solve 3x + 5 = 26" | k2think solve --n 5 --json
     """
-    settings = load_settings()
+    settings = working_settings()
     chosen = parse_policy(policy, n=n, no_plan=no_plan, backend=backend, seed=seed)
     try:
         request = SolveRequest(problem=_read_problem(problem, file), policy=chosen)

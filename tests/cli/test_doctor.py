@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from harness.cli import Cli
-from k2think.cli.checkup import check_data_dir, check_extras, known_variables
+from k2think.cli.checkup import TOLD, check_data_dir, check_extras, check_variables, known_variables, working_settings
 from k2think.cli.checkup_run import public_url, shown_settings
 from k2think.schemas.settings import read_settings
 from k2think.store.database import Database
@@ -107,6 +107,36 @@ def test_known_variables_are_those_of_the_settings() -> None:
     assert {"K2THINK_GATEWAY__PORT", "K2THINK_GENERATOR__PRICE_PROMPT", "K2THINK_OTLP_ENDPOINT"} <= set(known)
     assert "K2THINK_CEREBRAS_API_KEY" not in known
     assert not [name for name in known if name.startswith("K2THINK_BACKENDS__")]
+
+
+def test_commands_that_work_warn_once_of_a_variable_that_nothing_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(TOLD, "")
+    monkeypatch.delenv(TOLD)
+    monkeypatch.setenv("K2THINK_DATABSE_URL", "postgresql://user:secret@db/k2think")
+
+    working_settings()
+    working_settings()
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "Warning: variable K2THINK_DATABSE_URL: nothing reads it; did you mean K2THINK_DATABASE_URL?\n"
+
+
+def test_variables_that_kubernetes_sets_for_services_are_no_slips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("K2THINK_GATEWAY_SERVICE_HOST", "10.0.0.7")
+    monkeypatch.setenv("K2THINK_GATEWAY_SERVICE_PORT_HTTP", "8400")
+    monkeypatch.setenv("K2THINK_GATEWAY_PORT_8400_TCP", "tcp://10.0.0.7:8400")
+    assert check_variables() == []
+    monkeypatch.delenv("K2THINK_GATEWAY_SERVICE_HOST")
+    assert len(check_variables()) == 2
+
+
+def test_an_upgrade_of_another_database_than_was_meant_is_told(cli: Cli) -> None:
+    done = cli.run("db", "upgrade", K2THINK_DATABSE_URL="postgresql://db/k2think")
+    assert "variable K2THINK_DATABSE_URL" in done.stderr
+    assert "Warning" not in done.stdout
 
 
 def test_spans_that_are_wanted_need_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
