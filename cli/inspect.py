@@ -108,9 +108,9 @@ def why(job_id: JobId) -> None:
 
 @jobs_app.command("trace")
 def trace(job_id: JobId, as_json: AsJson = False) -> None:
-    """Show everything about a job: each step, attempt and model call, with prompts, parameters and texts.
+    r"""Show everything about a job: each step, attempt and model call, with prompts, parameters and texts.
 
-    Where the safety filter withheld something, all text of the models is shown as [withheld].
+    Where the safety filter withheld something, all text of the models is shown as \[withheld].
 
     Examples:
 

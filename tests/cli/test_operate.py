@@ -11,6 +11,7 @@ import pytest
 from harness.cli import Cli
 from harness.stack import clean_environment, free_port
 from k2think.cli.app import app
+from rich.text import Text
 from typer.main import get_command
 
 
@@ -59,6 +60,14 @@ def test_the_help_of_up_says_where_the_doors_are(tmp_path: Path) -> None:
 
 def test_all_commands_are_found() -> None:
     assert {(), ("up",), ("keys", "create"), ("batch", "run")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_no_word_of_a_help_text_is_taken_for_markup(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    texts = [command.help or "", *(getattr(parameter, "help", None) or "" for parameter in command.params)]
+    # The examples' own brackets, such as `.[]` and `k2think[train]`, are what rich leaves alone or what is escaped.
+    assert not [text for text in texts if Text.from_markup(text).plain != text.replace("\\[", "[")]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
