@@ -89,7 +89,7 @@ def _from_sqlite(code: str, words: str, place: str) -> StoreError:
         )
     if code.startswith("SQLITE_CANTOPEN"):
         return StoreUnavailable(
-            f"the database {place} cannot be opened ({words}): check that its folder exists and is writable"
+            f"the database {place} cannot be opened ({words}): its folder must exist and be writable; `k2think db upgrade` makes it"
         )
     if code.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
         return StoreUnavailable(

@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     database = Database(f"sqlite:///{tmp_path / 'file' / 'k2think.db'}")
 
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+    with pytest.raises(StoreUnavailable, match=r"cannot be opened.*`k2think db upgrade`"):
         database.run_sync(lambda conn: None)
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         database.read_sync(lambda conn: None)
