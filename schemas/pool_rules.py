@@ -27,7 +27,7 @@ def check_stand_ins(place: str, backend: BackendSettings, backends: Mapping[str,
     named = [("fallback", name) for name in backend.fallback] + ([("hedge", backend.hedge)] if backend.hedge else [])
     for field, name in named:
         if name not in backends:
-            known = ", ".join(sorted(backends)) or "none is defined"
+            known = ", ".join(sorted(backends)) or "none"
             raise ValueError(f"{place}: {field}: unknown backend {name!r}; {VARIABLE} has {known}")
         own, other = backend.template_set, backends[name].template_set
         if own != other:

@@ -225,7 +225,7 @@ class Settings(BaseSettings):
         """Return a named backend, or the role settings of a kind; raise ConfigurationError for an unknown name."""
         if name in self.backends:
             return self._placed(self.backends[name])
-        known = ", ".join(sorted(self.backends)) or "none is defined"
+        known = ", ".join(sorted(self.backends)) or "none"
         raise ConfigurationError(f"unknown backend {name!r}: K2THINK_BACKENDS has {known}")
 
     @property

@@ -14,5 +14,5 @@ def require(modules: Sequence[str], extra: str) -> None:
     """End the command with a line that names what is not installed, and the extra that brings it."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        typer.echo(f"missing: {', '.join(missing)}; install with: pip install 'k2think[{extra}]'", err=True)
+        typer.echo(f"Error: missing: {', '.join(missing)}; install with: pip install 'k2think[{extra}]'", err=True)
         raise typer.Exit(MISSING_EXTRA_EXIT)

@@ -139,7 +139,7 @@ def test_a_role_may_name_one_of_the_backends() -> None:
 def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
     with pytest.raises(ConfigurationError, match="unknown backend 'slow': K2THINK_BACKENDS has fast"):
         read(K2THINK_BACKENDS=FAST).backend("slow")
-    with pytest.raises(ConfigurationError, match="unknown backend 'slow': K2THINK_BACKENDS has none is defined"):
+    with pytest.raises(ConfigurationError, match=r"unknown backend 'slow': K2THINK_BACKENDS has none$"):
         read().backend("slow")
     message = refusal(K2THINK_BACKENDS=FAST, K2THINK_VERIFIER__BACKEND="slow")
     assert message == (
