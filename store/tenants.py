@@ -15,6 +15,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "TENANT_PATTERN",
     "Tenant",
+    "is_known",
     "jobs_in_flight",
     "list_tenants",
     "load_tenant",
@@ -56,6 +57,7 @@ class Tenant:
 
 CHANGEABLE = (
     "requests_per_minute",
+    "is_known",
     "jobs_in_flight",
     "tokens_per_day",
     "stored_bytes",
@@ -102,6 +104,12 @@ def save_tenant(conn: Connection, tenant: str, changes: Mapping[str, Any], *, no
     if changes:
         conn.execute(update(tenants).where(tenants.c.tenant == tenant).values(**changes))
     return load_tenant(conn, tenant)
+
+
+def is_known(conn: Connection, tenant: str) -> bool:
+    """Whether the tenant has a job, a key or limits of its own."""
+    places = (tenants, keys, jobs)
+    return any(conn.execute(select(1).where(table.c.tenant == tenant).limit(1)).first() for table in places)
 
 
 def jobs_in_flight(conn: Connection, tenant: str) -> int:

@@ -19,13 +19,14 @@ from ...agents.safety import screen_by_rules
 from ...grading.overlap import text_key
 from ...schemas.checks import UnitTest
 from ...schemas.completion import FinishReason
-from ...schemas.errors import explain
+from ...schemas.errors import NotFound, explain
 from ...schemas.evaluation import OverlapKind
 from ...schemas.messages import ScreenInput, ScreenOutput
 from ...schemas.outcomes import CheckStatus
 from ...schemas.scores import Domain, Task
 from ...store.database import Database
 from ...store.solved import PAGE, SolvedJob, solved_jobs
+from ...store.tenants import is_known
 from ..records import SftExample, Turn, read_tasks
 from .checking import Checked, Checks
 from .choices import Evidence, Verify
@@ -79,6 +80,9 @@ class _Solved:
 
 async def from_log(database: Database, out: Path, options: LogOptions) -> DataManifest:
     """Write the log's solved jobs into the folder `out`, as `convert` does. Raises InvalidRequest, NotFound, StoreError."""
+    for tenant in options.tenants or ():
+        if not database.read_sync(lambda conn, tenant=tenant: is_known(conn, tenant)):
+            raise NotFound(f"no tenant {tenant!r}: nobody of that name has a job, a key or limits")
     with DataFolder(out, overwrite=options.overwrite) as folder:
         run = _Extraction(database, folder, options)
         await run.work()

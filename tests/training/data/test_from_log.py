@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from harness.solved_log import MODEL, Said, SolvedLog, boxed
 from k2think.schemas.completion import FinishReason
-from k2think.schemas.errors import InvalidRequest
+from k2think.schemas.errors import InvalidRequest, NotFound
 from k2think.schemas.jobs import JobStatus
 from k2think.schemas.outcomes import CheckStatus
 from k2think.schemas.scores import Domain, Task
@@ -96,7 +96,9 @@ def test_tenants_are_chosen_and_pages_are_followed(
         log.solve(f"What is {number} + 1?", [boxed(number + 1)] * 2, tenant="a" if number % 2 else "b")
     assert run(log, tmp_path / "a", tenants=("a",)).written == 3
     assert run(log, tmp_path / "all").written == 7
-    assert run(log, tmp_path / "none", tenants=("c",)).read == 0
+    with pytest.raises(NotFound, match="no tenant 'c'"):
+        run(log, tmp_path / "none", tenants=("a", "c"))
+    assert not (tmp_path / "none").exists()
     # The same log gives the same data.
     assert run(log, tmp_path / "again").outputs == run(log, tmp_path / "all", overwrite=True).outputs
 
