@@ -115,12 +115,14 @@ def mini_eval(
 ) -> None:
     """Measure a model folder through openvino-genai and print JSON."""
     require(EVALUATION_MODULES, "embedded")
+    from ..agents.backends.openvino_folder import describe_folder
     from .mini.card import update_card
     from .mini.evaluate import evaluate
     from .mini.families import Side
 
     if write and development:
         raise typer.BadParameter("a card holds figures of report problems: leave --development out")
+    describe_folder(model)
     side = Side.development if development else Side.report
     text = json.dumps(evaluate(model, per_family=per_family, threads=threads, side=side), indent=2)
     typer.echo(text)

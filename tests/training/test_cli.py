@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from k2think.schemas.errors import ConfigurationError, InvalidRequest
 from k2think.training.cli import app
+from k2think.training.writing import writing
 from typer.testing import CliRunner
 
 HEAVY = ("torch", "transformers", "optimum", "openvino", "openvino_genai")
@@ -31,6 +33,29 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "pip install 'k2think[train]'" in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_model_is_not_measured(tmp_path: Path) -> None:
+    pytest.importorskip("openvino_genai", reason="the embedded engine is not installed (extra `embedded`)")
+    result = CliRunner().invoke(app, ["mini-eval", str(tmp_path)])
+    assert isinstance(result.exception, ConfigurationError)
+    assert "lacks" in str(result.exception)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with (
+            pytest.raises(InvalidRequest, match=r"cannot be written \(.+\): name another folder"),
+            writing(out),
+        ):
+            pytest.fail("it was written")
+
+
+def test_mini_data_tells_of_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(app, ["mini-data", "--out", str(tmp_path / "file" / "below")])
+    assert isinstance(result.exception, InvalidRequest)
 
 
 def test_mini_eval_prints_json(shipped_folder: Path) -> None:

@@ -15,6 +15,7 @@ from ...schemas.errors import ConfigurationError
 from ..config import SftConfig
 from ..conversations import as_messages
 from ..records import SftExample, read_examples
+from ..writing import writing
 from . import model_name, other_tokenizer
 
 LLAMAFACTORY = "0.9.5"
@@ -53,17 +54,17 @@ def export(config: SftConfig, out: Path) -> str:
     import yaml
 
     keys = keys_of(config)
-    out.mkdir(parents=True, exist_ok=True)
-    counts = {TRAIN: _write(out, TRAIN, config.data.train, config.data.system)}
-    if not counts[TRAIN]:
-        raise ConfigurationError("data.train holds no conversation")
-    if config.data.evaluation:
-        counts[HELD_OUT] = _write(out, HELD_OUT, config.data.evaluation, config.data.system)
-    described = {name: _described(name) for name in counts}
-    (out / DATASETS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    (out / DEEPSPEED).write_text(json.dumps(ZERO_3, indent=2) + "\n", encoding="utf-8")
-    head = f"# LLaMA-Factory {LLAMAFACTORY}. Paths are relative to this folder: start it from here.\n"
-    (out / CONFIG).write_text(head + yaml.safe_dump(keys, sort_keys=False), encoding="utf-8")
+    with writing(out):
+        counts = {TRAIN: _write(out, TRAIN, config.data.train, config.data.system)}
+        if not counts[TRAIN]:
+            raise ConfigurationError("data.train holds no conversation")
+        if config.data.evaluation:
+            counts[HELD_OUT] = _write(out, HELD_OUT, config.data.evaluation, config.data.system)
+        described = {name: _described(name) for name in counts}
+        (out / DATASETS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        (out / DEEPSPEED).write_text(json.dumps(ZERO_3, indent=2) + "\n", encoding="utf-8")
+        head = f"# LLaMA-Factory {LLAMAFACTORY}. Paths are relative to this folder: start it from here.\n"
+        (out / CONFIG).write_text(head + yaml.safe_dump(keys, sort_keys=False), encoding="utf-8")
     cluster = config.cluster
     return (
         f"{out}: {', '.join(f'{count} conversations in {name}.jsonl' for name, count in counts.items())}, {CONFIG}, {DATASETS}, "

@@ -21,6 +21,7 @@ from ...schemas.scores import Task
 from ..config import GrpoConfig
 from ..conversations import THINK, prompt_of
 from ..records import read_tasks
+from ..writing import writing
 from . import model_name, other_tokenizer
 
 VERL = "0.9.1"
@@ -63,19 +64,19 @@ def export(config: GrpoConfig, out: Path) -> str:
         raise ConfigurationError(
             f"data.train holds {len(train)} problems, one round takes {config.grpo.prompts}: give more, or lower grpo.prompts"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    for name, tasks in ((TRAIN, train), (VALIDATION, held_out)):
-        split = name.removesuffix(".parquet")
-        _write_parquet(out / name, [row_of(task, index, split, config) for index, task in enumerate(tasks)])
-    (out / REWARD).write_text(ENTRY_POINT, encoding="utf-8")
-    script = out / COMMAND
-    script.write_text(
-        SCRIPT.format(
-            verl=VERL, nodes=config.cluster.nodes, gpus=config.cluster.gpus_per_node, options=_written(overrides)
-        ),
-        encoding="utf-8",
-    )
-    script.chmod(0o755)
+    with writing(out):
+        for name, tasks in ((TRAIN, train), (VALIDATION, held_out)):
+            split = name.removesuffix(".parquet")
+            _write_parquet(out / name, [row_of(task, index, split, config) for index, task in enumerate(tasks)])
+        (out / REWARD).write_text(ENTRY_POINT, encoding="utf-8")
+        script = out / COMMAND
+        script.write_text(
+            SCRIPT.format(
+                verl=VERL, nodes=config.cluster.nodes, gpus=config.cluster.gpus_per_node, options=_written(overrides)
+            ),
+            encoding="utf-8",
+        )
+        script.chmod(0o755)
     return (
         f"{out}: {len(train)} problems to train on, {len(held_out)} held out, {REWARD}, {COMMAND}\n"
         f"on the Ray cluster's head node: bash {script}"

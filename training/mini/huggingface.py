@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..writing import writing
+
 Array = npt.NDArray[np.float32]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -42,14 +44,14 @@ def export(folder: Path, out: Path, *, times: int = 1) -> int:
         config |= {name: config[name] * times for name in grown}
         # The mean square of a vector with zeros in it is smaller by `times`: see `widen`.
         config["rms_norm_eps"] /= times
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "generation_config.json", out / "generation_config.json")
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (out / "tokenizer").mkdir(exist_ok=True)
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(folder / name, out / name)
-        shutil.copyfile(folder / name, out / "tokenizer" / name)
+    with writing(out):
+        shutil.copyfile(folder / "generation_config.json", out / "generation_config.json")
+        save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (out / "tokenizer").mkdir(exist_ok=True)
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(folder / name, out / name)
+            shutil.copyfile(folder / name, out / "tokenizer" / name)
     return sum(array.size for array in weights.values())
 
 

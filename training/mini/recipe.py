@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ...schemas.errors import ConfigurationError
+from ..writing import writing
 from .examples import (
     FAMILY_WEIGHTS,
     SECOND_ROLES,
@@ -74,8 +75,8 @@ def _claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
         other = {name: value for name, value in begun.items() if asdict(recipe).get(name) != value}
         if other:
             raise ConfigurationError(f"the run in {out} was begun with {other}: give the same values, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+    with writing(out):
+        file.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
 
 
 def _run(stage: str, recipe: Recipe, out: Path, made: dict[str, Path]) -> None:

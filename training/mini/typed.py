@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...schemas.scores import Domain, Task
 from ..records import SftExample, Turn, write_records
+from ..writing import writing
 from .examples import FAMILY_WEIGHTS, REFUSAL, ROLE_SHARES, solve_completion
 from .families import Problem, Side, draw_problem
 from .outside import draw_outside
@@ -58,15 +59,15 @@ def draw_tasks(seed: int, side: Side, count: int) -> Iterator[Task]:
 
 def write_sets(out: Path, *, examples: int, tasks: int, held_out: int, seed: int) -> dict[Path, int]:
     """Write `examples.jsonl` and `tasks.jsonl`, and the same held out; return how many each holds."""
-    out.mkdir(parents=True, exist_ok=True)
-    sets = {
-        "examples.jsonl": draw_examples(seed, Side.training, examples),
-        "examples-held-out.jsonl": draw_examples(seed, Side.development, held_out),
-        # Other problems than those that were imitated.
-        "tasks.jsonl": draw_tasks(seed + 1, Side.training, tasks),
-        "tasks-held-out.jsonl": draw_tasks(seed + 1, Side.development, held_out),
-    }
-    return {out / name: write_records(out / name, records) for name, records in sets.items()}
+    with writing(out):
+        sets = {
+            "examples.jsonl": draw_examples(seed, Side.training, examples),
+            "examples-held-out.jsonl": draw_examples(seed, Side.development, held_out),
+            # Other problems than those that were imitated.
+            "tasks.jsonl": draw_tasks(seed + 1, Side.training, tasks),
+            "tasks-held-out.jsonl": draw_tasks(seed + 1, Side.development, held_out),
+        }
+        return {out / name: write_records(out / name, records) for name, records in sets.items()}
 
 
 def _turns(asked: str, replied: str) -> tuple[Turn, Turn]:
