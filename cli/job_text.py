@@ -38,6 +38,30 @@ def result_lines(result: SolveResult) -> list[str]:
     return lines
 
 
+def choice_line(selection: SelectionReport) -> str:
+    """Return among how many candidates the winner was chosen, and by what."""
+    finished = _finished(selection)
+    if finished == 1:
+        return "1 candidate"
+    if not selection.clusters:
+        chosen = f"chosen among {finished} finished candidates"
+    else:
+        chosen = f"{selection.votes} of {finished} finished candidates agree"
+    compared = len(selection.comparisons)
+    return f"{chosen}, {_counted(compared, 'comparison')}" if compared else chosen
+
+
+def _finished(selection: SelectionReport) -> int:
+    """Return how many candidates the report names."""
+    named = {index for group in selection.clusters for index in group} | set(selection.disqualified)
+    named |= {index for comparison in selection.comparisons for index in (comparison.first, comparison.second)}
+    return len(named if selection.winner is None else named | {selection.winner})
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def why_lines(trace: JobTrace) -> list[str]:
     """Return the explanation of a job that ended, or where it stands."""
     result = trace.result
@@ -122,13 +146,14 @@ def _selection_line(selection: SelectionReport) -> str:
     sizes = " / ".join(str(len(group)) for group in selection.clusters)
     parts = [selection.method.value]
     if selection.winner is not None:
-        parts.append(f"candidate {selection.winner} with {selection.votes} votes")
+        votes = f"with {_counted(selection.votes, 'vote')}" if selection.clusters else f"of {_finished(selection)}"
+        parts.append(f"candidate {selection.winner} {votes}")
     if sizes:
         parts.append(f"groups of {sizes}")
     if selection.disqualified:
         parts.append(f"{len(selection.disqualified)} out")
     if selection.comparisons:
-        parts.append(f"{len(selection.comparisons)} comparisons")
+        parts.append(_counted(len(selection.comparisons), "comparison"))
     return ", ".join(parts)
 
 

@@ -14,6 +14,7 @@ from ..schemas.jobs import PROBLEM_CHARS_MAX, JobStatus, SolveRequest, SolveResu
 from ..schemas.settings import Settings
 from .checkup import working_settings
 from .exits import EXIT_OF_STATUS, Exit
+from .job_text import choice_line
 from .progress import Stages
 from .requests import check_settings, parse_policy
 
@@ -132,6 +133,5 @@ def _summary(result: SolveResult) -> None:
     parts = [f"job {result.job_id}", f"{result.timings.total:.1f} s", f"{result.usage.total.total:,} tokens"]
     selection = result.selection
     if selection is not None and selection.winner is not None:
-        sampled = sum(len(group) for group in selection.clusters) + len(selection.disqualified)
-        parts.insert(1, f"{selection.votes} of {sampled} finished candidates agree" if sampled > 1 else "1 candidate")
+        parts.insert(1, choice_line(selection))
     print(" · ".join(parts), file=sys.stderr)
