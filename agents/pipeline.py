@@ -312,7 +312,7 @@ def _screen_output(job: JobView, winner: Candidate) -> NewStep:
 
 def _without_answer(job: JobView, field: Field) -> Ending:
     selection = report(job.request.policy.selection or Selection.consensus_then_pairwise, field, (), None)
-    if _tokens_up(job) and any(not step.status.final for step in _samplers(job)):
+    if _tokens_up(job) and not _all_sampled(job):
         text = f"the token budget of {job.request.policy.token_budget:,} was spent before any candidate had an answer"
         return Ending(JobStatus.failed, selection=selection, error=JobError(code="token_budget", message=text))
     failures = [step.failure for step in job.steps.values() if step.name.startswith("generate-") and step.failure]
@@ -335,6 +335,12 @@ def _without_answer(job: JobView, field: Field) -> Ending:
         reasons = "; ".join(f"candidate {index}: {reason}" for index, reason in field.disqualified.items())
         error = JobError(code="no_answer", message=f"no candidate came to an answer ({reasons})")
     return Ending(JobStatus.failed, selection=selection, error=error)
+
+
+def _all_sampled(job: JobView) -> bool:
+    """Whether every candidate was asked for and came to its end."""
+    steps = [job.steps.get(generate_step(index)) for index in range(job.request.policy.n)]
+    return all(step is not None and step.status.final for step in steps)
 
 
 def _all_cut_off(job: JobView) -> bool:

@@ -254,6 +254,17 @@ def test_endings(steps: list[StepView], policy: dict[str, Any], status: str, cod
     assert (ending.error.code if ending.error else None) == code
 
 
+def test_a_plan_that_spends_the_token_budget_is_told_as_the_reason() -> None:
+    plan = done("plan", Planned(plan="add"), tokens=60)
+
+    ending = advance(job(done("screen_input", SAFE), plan, token_budget=50), now=T0 + 1).ending
+
+    assert ending is not None
+    assert ending.error is not None
+    assert ending.error.code == "token_budget"
+    assert "the token budget of 50 was spent before any candidate" in ending.error.message
+
+
 def test_the_report_tells_how_the_winner_was_chosen() -> None:
     steps = [*BEGUN, answer(0, "1"), answer(1, "2"), answer(2, None), verdict(0, 1, "second"), verdict(1, 0, "first")]
 
