@@ -84,6 +84,10 @@ class Doorbells:
         """Whether Redis can be heard."""
         return self._channel is not None
 
+    def is_heard(self, job_id: str) -> bool:
+        """Whether Redis has confirmed that somebody here listens to the job's bell, and can be heard now."""
+        return self.connected and any(bell.subscribed.is_set() for bell in self._bells.get(job_channel(job_id), ()))
+
     @contextlib.asynccontextmanager
     async def at(self, job_id: str) -> AsyncGenerator[Bell]:
         """Yield the job's bell. Redis has confirmed before that its channel is subscribed to, if it can be reached."""

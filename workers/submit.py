@@ -56,11 +56,13 @@ class Submitter:
     ) -> Accepted:
         """Commit a job and ring for its first step. After this it will end, whatever dies.
 
-        `attached`: the job is cancelled when no client is present (see `present`). `reply_to`: Celery task id to answer.
+        `attached`: the job is cancelled when no client is present (see `present`); without effect for one whose presence
+        Redis has not confirmed, since it would be taken for gone. `reply_to`: Celery task id to answer.
         `door`: what the door wants to find again. `notify`: send a webhook when the job has ended, where the tenant or
         the settings name a target. `traceparent`: None = that of the request being served, if it has one. Raises InvalidRequest, QueueFull, LimitReached, StoreUnavailable, StoreFull.
         """
         request = resolve(request, self._settings)
+        attached = attached and (job_id is None or self.bells.is_heard(job_id))
         # A key may stand for a job that was accepted long ago: that is looked up all the same.
         if request.idempotency_key is None and time.monotonic() < self._full_until:
             message, retry_after_s = self._full_words
