@@ -1,6 +1,7 @@
 """Every failure as an OpenAI error object: {"error": {"message", "type", "param", "code"}}."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -20,12 +21,12 @@ from ..schemas.errors import (
     QueueFull,
     Stopping,
     StoreError,
+    problems_of,
 )
 
 UNAVAILABLE_RETRY_S = 2
 """What a caller is told to wait while the database or Redis is away, or the gateway is being stopped."""
-_PROBLEMS_MAX = 10
-_TEXT_CHARS_MAX = 300
+_PARTS_OF_A_REQUEST = ("body", "query", "path", "header")
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -70,17 +71,13 @@ def install_error_handlers(app: FastAPI) -> None:
         return JSONResponse(body, status, headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, exc: RequestValidationError) -> JSONResponse:
-        places: list[str] = []
-        problems: list[str] = []
-        for error in exc.errors()[:_PROBLEMS_MAX]:
-            place = ".".join(str(part)[:64] for part in error["loc"] if part not in ("body", "query", "path", "header"))
-            text = error["msg"].removeprefix("Value error, ")[:_TEXT_CHARS_MAX]
-            places.append(place)
-            problems.append(f"{place}: {text}" if place else text)
-        body = error_object(
-            "; ".join(problems), "invalid_request_error", param=places[0] or None, code="invalid_request"
-        )
+    async def invalid(request: Request, exc: RequestValidationError) -> JSONResponse:
+        errors = [{**error, "loc": _within(error["loc"])} for error in exc.errors()]
+        problems = problems_of(errors)
+        text = "; ".join(f"{place}: {what}" if place else what for place, what in problems)
+        if isinstance(exc.body, bytes) and exc.body and any(not error["loc"] for error in errors):
+            text = _not_sent_as_json(request)
+        body = error_object(text, "invalid_request_error", param=problems[0][0] or None, code="invalid_request")
         return JSONResponse(body, 400)
 
     @app.exception_handler(HTTPException)
@@ -96,6 +93,17 @@ def install_error_handlers(app: FastAPI) -> None:
         )
 
     _ = ours, invalid, http, unexpected
+
+
+def _within(place: Sequence[int | str]) -> tuple[int | str, ...]:
+    """The place in what the caller sent, without the name of the request's part."""
+    return tuple(part for part in place if part not in _PARTS_OF_A_REQUEST)
+
+
+def _not_sent_as_json(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()[:64]
+    sent = f"was sent as {kind!r}" if kind else "came without a content type"
+    return f"the body {sent} and was not read: send `Content-Type: application/json`"
 
 
 def _retry_after(seconds: float) -> dict[str, str]:

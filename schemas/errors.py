@@ -25,14 +25,21 @@ K2ThinkError
     └── SandboxUnavailable    code cannot be run safely here
 """
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
 _NAME_CHARS_MAX = 64
 _PROBLEMS_MAX = 10
 _TEXT_CHARS_MAX = 300
+_IN_PLAIN_WORDS = (
+    (re.compile(r"Input should be a valid (dictionary|mapping).*"), "Input should be an object"),
+    (re.compile(r"Input should be a valid (tuple|set|frozenset)$"), "Input should be a list"),
+    (re.compile(r"(Tuple|Set|Frozenset) should have"), "List should have"),
+)
+"""Pydantic's words that only Python has, and what is said instead."""
 
 
 class K2ThinkError(Exception):
@@ -296,9 +303,20 @@ def explain(exc: ValidationError) -> str:
 
     Content is never repeated, it may be private; names are (of fields, kinds, policies), cut to what can be read.
     """
-    problems: list[str] = []
-    for error in exc.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(str(part)[:_NAME_CHARS_MAX] for part in error["loc"])
-        text = error["msg"].removeprefix("Value error, ")[:_TEXT_CHARS_MAX]
-        problems.append(f"{place}: {text}" if place else text)
-    return "; ".join(problems[:_PROBLEMS_MAX])
+    found = problems_of(exc.errors(include_url=False, include_input=False, include_context=False))
+    return "; ".join(f"{place}: {text}" if place else text for place, text in found)
+
+
+def problems_of(errors: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return places and texts of what pydantic found: at most ten, in words that are not Python's alone."""
+    places: list[tuple[int | str, ...]] = [tuple(error["loc"]) for error in errors]
+    problems: list[tuple[str, str]] = []
+    for place, error in zip(places, errors, strict=True):
+        # Items that failed are not counted: their list is called too short, however long it is.
+        if error["type"] == "too_short" and any(item[: len(place)] == place != item for item in places):
+            continue
+        text = error["msg"].removeprefix("Value error, ")
+        for words, plain in _IN_PLAIN_WORDS:
+            text = words.sub(plain, text)
+        problems.append((".".join(str(part)[:_NAME_CHARS_MAX] for part in place), text[:_TEXT_CHARS_MAX]))
+    return problems[:_PROBLEMS_MAX]

@@ -253,3 +253,16 @@ def test_a_client_that_leaves_midway_leaves_nothing_behind(gateway: RunningGatew
 
     assert len(http.get("/v1/jobs", params={"limit": 100}).json()["data"]) == before
     assert "Traceback" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+@pytest.mark.parametrize("path", CREATES)
+def test_a_body_that_is_not_sent_as_json_is_answered_with_the_header_to_send(
+    http: httpx.Client, path: str, kind: str | None
+) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+
+    error = is_refused(http.post(path, content=json.dumps(PROBLEM).encode(), headers=headers))
+
+    assert "send `Content-Type: application/json`" in error["message"]
+    assert (kind or "without a content type") in error["message"]

@@ -115,8 +115,8 @@ def test_texts_may_come_in_parts_and_answers_may_be_sent_back() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"messages": []}, "messages: Tuple should have at least 1 item"),
-        ({"messages": "Hello"}, "messages: Input should be a valid tuple"),
+        ({"messages": []}, "messages: List should have at least 1 item"),
+        ({"messages": "Hello"}, "messages: Input should be a list"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role: Input should be"),
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from k2think.schemas import errors
+from k2think.schemas.chat import ChatBody
 from k2think.schemas.errors import BackendError, K2ThinkError, LimitReached, QueueFull, RateLimited, explain
 from k2think.schemas.jobs import SolveRequest
 from k2think.schemas.messages import Envelope
@@ -110,6 +111,14 @@ def explained(model: type[BaseModel], value: object) -> str:
     # The error's own text is what a traceback in a log shows.
     assert SECRET not in str(caught.value)
     return explain(caught.value)
+
+
+def test_explain_does_not_call_a_list_too_short_whose_items_are_wrong() -> None:
+    turns = [{"role": "robot", "content": "Hello"}]
+    text = explained(ChatBody, {"model": "k2think", "messages": turns})
+
+    assert text.startswith("messages.0.role: Input should be")
+    assert ";" not in text
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ TOO_LONG = f"at most {PROBLEM_CHARS_MAX} characters"
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be 'system', 'developer', "),
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
         ({"messages": [{**USER, "name": "Ada"}]}, "messages.0.name: Extra inputs are not permitted"),
-        ({"messages": [USER] * (MESSAGES_MAX + 1)}, f"messages: Tuple should have at most {MESSAGES_MAX} items"),
+        ({"messages": [USER] * (MESSAGES_MAX + 1)}, f"messages: List should have at most {MESSAGES_MAX} items"),
         (
             {"messages": [{"role": "user", "content": "x" * (PROBLEM_CHARS_MAX // 2)}] * 2 + [USER]},
             "the messages are too long: at most 1,000,000 characters together",
@@ -73,10 +73,10 @@ TOO_LONG = f"at most {PROBLEM_CHARS_MAX} characters"
         ({"problem": "1+1", "policy": {"n": 0}}, "policy.n: Input should be greater than or equal to 1"),
         ({"problem": "1+1", "checks": {"answer_form": "poem"}}, "checks.answer_form: Input should be 'number', "),
         ({"problem": "1+1", "checks": {"unit_tests": [{}]}}, "checks.unit_tests.0: a unit test needs either `code`"),
-        ({"problem": "1+1", "checks": {"unit_tests": [{"code": ""}] * 201}}, "checks.unit_tests: Tuple should have at"),
+        ({"problem": "1+1", "checks": {"unit_tests": [{"code": ""}] * 201}}, "checks.unit_tests: List should have at"),
         ({"problem": "1+1", "model": "k2"}, "model: Extra inputs are not permitted"),
-        ("1+1", "Input should be a valid dictionary"),
-        (None, "Input should be a valid dictionary"),
+        ("1+1", "Input should be an object"),
+        (None, "Input should be an object"),
     ],
 )
 def test_a_request_that_cannot_be_understood_is_refused_with_the_reason(value: object, message: str) -> None:

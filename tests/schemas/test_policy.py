@@ -115,7 +115,7 @@ def test_a_priority_goes_by_name_or_number(priority: Priority) -> None:
         ({"sampling": {"top_p": 1.01}}, "sampling.top_p: Input should be less than or equal to 1"),
         ({"sampling": {"max_tokens": 0}}, "sampling.max_tokens: Input should be greater than or equal to 1"),
         ({"sampling": {"max_tokens": 1_000_001}}, "sampling.max_tokens: Input should be less than or equal to 1000000"),
-        ({"sampling": {"stop": ["x"] * 9}}, "sampling.stop: Tuple should have at most 8 items"),
+        ({"sampling": {"stop": ["x"] * 9}}, "sampling.stop: List should have at most 8 items"),
         ({"sampling": {"seed": -1}}, "sampling.seed: Input should be greater than or equal to 0"),
         ({"sampling": {"seed": 2**31}}, "sampling.seed: Input should be less than 2147483648"),
         ({"sampling": {"top_k": 5}}, "sampling.top_k: Extra inputs are not permitted"),
@@ -139,8 +139,8 @@ def test_a_priority_goes_by_name_or_number(priority: Priority) -> None:
         ({"preset": None}, "preset: unknown policy 'None'; choose one of default, paper"),
         ("papr", "preset: unknown policy 'papr'; choose one of default, paper"),
         ("", "preset: unknown policy ''; choose one of default, paper"),
-        (3, "Input should be a valid dictionary"),
-        ([], "Input should be a valid dictionary"),
+        (3, "Input should be an object"),
+        ([], "Input should be an object"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_name_of_its_field(value: object, message: str) -> None:
