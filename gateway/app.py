@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncGenerator
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import RedirectResponse
 
 from .. import __version__
@@ -19,6 +19,7 @@ from .files import router as files_router
 from .jobs import router as jobs_router
 from .observe import Observe
 from .operations import router as operations_router
+from .queries import refuse_unknown_parameters
 from .responses import router as responses_router
 from .services import open_services
 from .ui import router as ui_router
@@ -58,7 +59,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(KeyFirst)
     app.add_middleware(Observe)  # the last one is the outermost
     for router in ROUTERS:
-        app.include_router(router)
+        strict = [] if router in (operations_router, ui_router) else [Depends(refuse_unknown_parameters)]
+        app.include_router(router, dependencies=strict)
     # Whoever opens the address that the log names wants to see something.
     app.add_api_route("/", lambda: RedirectResponse("/ui", 307), include_in_schema=False)
     app.openapi = document(app)  # pyright: ignore[reportAttributeAccessIssue]

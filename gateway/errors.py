@@ -44,7 +44,7 @@ def answer_of(error: K2ThinkError) -> tuple[int, dict[str, Any], dict[str, str]]
         case InvalidRequest():
             return 400, error_object(message, "invalid_request_error", param=error.param, code=error.code), {}
         case NotFound():
-            return 404, error_object(message, "invalid_request_error", code=error.code), {}
+            return 404, error_object(message, "invalid_request_error", param=error.param, code=error.code), {}
         case AccessDenied():
             if error.known:
                 return 403, error_object(message, "permission_error", code="access_denied"), {}

@@ -64,6 +64,7 @@ class UnknownModel(NotFound):
     """No such model."""
 
     code = "model_not_found"
+    param = "model"
 
 
 def served_models(settings: Settings) -> tuple[ServedModel, ...]:

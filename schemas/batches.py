@@ -2,9 +2,9 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .base import Frozen
 
@@ -147,12 +147,18 @@ class BatchBody(Frozen):
     output_expires_after: ExpiresAfter | None = None
     """When the output and error files are deleted; null = never."""
 
-    @model_validator(mode="after")
-    def _can_be_served(self) -> Self:
-        if self.endpoint not in ENDPOINTS:
-            raise ValueError(f"endpoint: {self.endpoint[:64]!r} is not served in batches; use {' or '.join(ENDPOINTS)}")
-        window_s(self.completion_window)
-        return self
+    @field_validator("endpoint")
+    @classmethod
+    def _is_served(cls, endpoint: str) -> str:
+        if endpoint not in ENDPOINTS:
+            raise ValueError(f"{endpoint[:64]!r} is not served in batches; use {' or '.join(ENDPOINTS)}")
+        return endpoint
+
+    @field_validator("completion_window")
+    @classmethod
+    def _is_a_window(cls, window: str) -> str:
+        window_s(window)
+        return window
 
 
 class BatchLine(Frozen):
@@ -299,7 +305,5 @@ def window_s(text: str) -> int:
     found = _WINDOW.fullmatch(text)
     seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
     if not 0 < seconds <= WINDOW_MAX_S:
-        raise ValueError(
-            f"completion_window: {text[:20]!r} cannot be read: write 24h, or a whole number with s, m, h or d, 7d at most"
-        )
+        raise ValueError(f"{text[:20]!r} cannot be read: write 24h, or a whole number with s, m, h or d, 7d at most")
     return seconds

@@ -7,7 +7,7 @@ which the openai client sends by `extra_body={"k2think": {"policy": …, "checks
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from .base import Frozen
 from .checks import Checks
@@ -123,9 +123,9 @@ class ChatTurn(Frozen):
 class StreamOptions(Frozen):
     """What a stream brings along."""
 
-    include_usage: bool = False
+    include_usage: StrictBool = False
     """Whether a last chunk tells the tokens."""
-    include_obfuscation: bool = False
+    include_obfuscation: StrictBool = False
     """Accepted, and without effect."""
 
 
@@ -145,17 +145,17 @@ class ChatBody(Frozen):
     """The conversation, oldest first; the last turn is the user's, and the problem."""
     model: str = Field(min_length=1, max_length=500)
     """`k2think`, `k2think-paper`, or a backend's own model for a single sample without plan and selection."""
-    n: int = Field(default=1, ge=1, le=CHOICES_MAX)
+    n: StrictInt = Field(default=1, ge=1, le=CHOICES_MAX)
     """Choices: each is solved by itself."""
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_completion_tokens: StrictInt | None = Field(default=None, ge=1, le=1_000_000)
     """Tokens of each candidate at most, reasoning included; None = the backend's own limit."""
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_tokens: StrictInt | None = Field(default=None, ge=1, le=1_000_000)
     """The older name of max_completion_tokens."""
-    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    temperature: StrictFloat | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     """Softmax temperature; 0 = greedy, None = the policy's."""
-    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_p: StrictFloat | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     """Nucleus mass; None = the policy's."""
-    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    seed: StrictInt | None = Field(default=None, ge=0, lt=2**31)
     """Base seed; choice i counts from seed + 1000 i. None = not reproducible."""
     stop: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
@@ -169,7 +169,7 @@ class ChatBody(Frozen):
     """The caller's own notes; kept with the job."""
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     """Candidates and plan: none and minimal 1 without plan, low 1, medium the default policy's, high 5, xhigh 9."""
-    stream: bool = False
+    stream: StrictBool = False
     """Whether the answer comes as server-sent events."""
     stream_options: StreamOptions = StreamOptions()
     """What a stream brings along."""

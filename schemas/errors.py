@@ -113,6 +113,8 @@ class NotFound(UserError):
     """No such job, file, batch or key."""
 
     code = "not_found"
+    param: ClassVar[str | None] = None
+    """Name of the parameter that named it; None = the path did."""
 
 
 class StoreError(K2ThinkError):

@@ -6,7 +6,7 @@ Text in, text out, solved like a chat completion. What a model is asked for that
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from .base import Frozen
 from .chat import ANY_VALUE, ChatBody, ChatExtension, without_neutral
@@ -119,17 +119,17 @@ class ResponseBody(Frozen):
     """The conversation, oldest first; the last item is the user's, and the problem."""
     instructions: str | None = Field(default=None, max_length=PROBLEM_CHARS_MAX)
     """A system message that goes before the conversation; None = none."""
-    background: bool = False
+    background: StrictBool = False
     """Whether the answer is fetched later: the work goes on when the client leaves."""
-    stream: bool = False
+    stream: StrictBool = False
     """Whether the answer comes as server-sent events."""
-    store: bool = True
+    store: StrictBool = True
     """Whether the response can be fetched afterwards."""
-    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_output_tokens: StrictInt | None = Field(default=None, ge=1, le=1_000_000)
     """Tokens of each candidate at most, reasoning included; None = the backend's own limit."""
-    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    temperature: StrictFloat | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     """Softmax temperature; 0 = greedy, None = the policy's."""
-    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_p: StrictFloat | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     """Nucleus mass; None = the policy's."""
     reasoning: ReasoningOptions = ReasoningOptions()
     """How much to think."""

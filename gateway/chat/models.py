@@ -12,7 +12,7 @@ from ..models import ServedModel, served_model, served_models
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("", responses=error_answers(401, 403, 503))
+@router.get("", responses=error_answers(400, 401, 403, 503))
 async def list_models(caller: AnyCaller, services: TheServices) -> ModelList:
     """List the model names: k2think's own, then the backends' models for single samples."""
     return ModelList(data=tuple(_object(model) for model in served_models(services.settings)))

@@ -92,7 +92,6 @@ async def create_response(
 )
 async def get_response(
     response_id: ResponseId,
-    request: Request,
     caller: AnyCaller,
     services: TheServices,
     stream: Annotated[bool, Query(description="Whether to follow its events, from the first.")] = False,
@@ -102,7 +101,6 @@ async def get_response(
     include_obfuscation: Annotated[bool, Query(description="Accepted, and without effect.")] = False,
 ) -> Response:
     """Look at a stored response, or follow it: what has happened so far, then what happens, up to its end."""
-    _refuse_include(request)
     if starting_after is not None and not stream:
         raise InvalidRequest("starting_after: it counts events, so it needs stream=true", param="starting_after")
     job = await _find(services, caller, response_id)
@@ -138,7 +136,6 @@ async def delete_response(response_id: ResponseId, caller: AnyCaller, services: 
 @router.get("/{response_id}/input_items", responses=error_answers(*LOOKING))
 async def list_input_items(
     response_id: ResponseId,
-    request: Request,
     caller: AnyCaller,
     services: TheServices,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Turns at most.")] = 20,
@@ -146,7 +143,6 @@ async def list_input_items(
     after: Annotated[str | None, Query(max_length=64, description="Last turn of the page before.")] = None,
 ) -> GivenItemList:
     """List the turns that a stored response was asked with."""
-    _refuse_include(request)
     items = _given_items(await _find(services, caller, response_id))
     if order == "desc":
         items.reverse()
@@ -186,12 +182,6 @@ async def _shown(services: Services, job: DoorJob) -> Response:
 
     shown = await services.database.read(read)
     return Response(shown.model_dump_json(), media_type="application/json")
-
-
-def _refuse_include(request: Request) -> None:
-    for name in request.query_params:
-        if name.partition("[")[0] == "include":
-            raise InvalidRequest("include: there is nothing more to include: leave it out", param="include")
 
 
 def _given_items(job: DoorJob) -> list[GivenItem]:

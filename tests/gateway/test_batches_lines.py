@@ -58,7 +58,7 @@ def faults(folder: Path, content: bytes, **limits: Any) -> list[tuple[int | None
         (line(body={**BODY, "n": 2}), "invalid_body", "body.n"),
         (line(body={**BODY, "temperature": 3}), "invalid_body", "body.temperature"),
         (line(body={**BODY, "logprobs": True}), "invalid_body", "body.logprobs"),
-        (line(body={**BODY, "model": "gpt-0"}), "model_not_found", "body"),
+        (line(body={**BODY, "model": "gpt-0"}), "model_not_found", "body.model"),
         (line(body={**BODY, "k2think": {"policy": {"n": 0}}}), "invalid_body", "body.k2think.policy.n"),
         (line(body={**BODY, "k2think": {"policy": {"priority": "interactive"}}}), "invalid_body", None),
     ],

@@ -191,6 +191,22 @@ def test_what_is_wrong_is_named(http: httpx.Client, body: dict[str, Any], word: 
     assert error["code"] == "invalid_request"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "after=x", "status=done", "created_after=nan", "door=x"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "after=x", "status=done", "created_after=nan", "door=x", "statuss=failed"]
+)
 def test_wrong_filters_are_refused(http: httpx.Client, query: str) -> None:
     assert error_of(http.get(f"/v1/jobs?{query}"), 400)["param"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/chat/completions", "/v1/models", "/v1/files", "/v1/batches"])
+def test_a_parameter_that_nobody_knows_is_refused_everywhere(http: httpx.Client, path: str) -> None:
+    send = http.post if path.endswith("completions") else http.get
+    assert error_of(send(f"{path}?nobody=1"), 400)["param"] == "nobody"
+
+
+@pytest.mark.parametrize("param", ["endpoint", "completion_window"])
+def test_what_a_batch_cannot_have_is_named(http: httpx.Client, param: str) -> None:
+    body = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h", param: "x"}
+    error = error_of(http.post("/v1/batches", json=body), 400)
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param}: 'x' ")

@@ -47,7 +47,7 @@ def test_the_models_are_k2think_and_the_backends_own(client: OpenAI) -> None:
     assert client.models.retrieve("simulated") == models[2]
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("Qwen/Qwen3-8B")
-    assert caught.value.code == "model_not_found"
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 # ---- plain answers

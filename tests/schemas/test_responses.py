@@ -83,6 +83,8 @@ def test_a_text_is_one_turn_of_the_user() -> None:
     ("fields", "message"),
     [
         ({"input": []}, "input: Value should have at least 1 item"),
+        ({"stream": "yes"}, "stream: Input should be a valid boolean"),
+        ({"max_output_tokens": "5"}, "max_output_tokens: Input should be a valid integer"),
         ({"input": 7}, "input: Input should be a list"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0.type: Input should be 'message'"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input.0.type: Input should be 'message'"),
