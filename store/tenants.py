@@ -57,7 +57,6 @@ class Tenant:
 
 CHANGEABLE = (
     "requests_per_minute",
-    "is_known",
     "jobs_in_flight",
     "tokens_per_day",
     "stored_bytes",

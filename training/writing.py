@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ..schemas.errors import InvalidRequest
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Generator[None]:
     """Make the folder for what is written inside of the block. Raises InvalidRequest where it cannot be made or written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
