@@ -46,7 +46,7 @@ def test_get_returns_the_result(caller: Celery, form: str) -> None:
         (["{broken"], "JSON"),
         ([], "one argument"),
         (["a", "b"], "one argument"),
-        ([7], "dictionary"),
+        ([7], "object"),
     ],
 )
 def test_an_invalid_request_is_answered_with_a_typed_error(caller: Celery, arguments: list[Any], says: str) -> None:
