@@ -131,10 +131,10 @@ def test_one_line_says_who_asked_what_and_how_it_went(live_gateway: LiveGateway)
     mark = uuid.uuid4().hex
     before = len(live_gateway.up.lines())
     with httpx.Client(base_url=live_gateway.url, timeout=30) as http:
-        job = http.post("/v1/jobs", json={"problem": f"What is 347 + 58? {mark}"}, params={"q": mark}).json()
+        job = http.post("/v1/jobs", json={"problem": f"What is 347 + 58? {mark}"}).json()
         http.get(f"/v1/jobs/{job['id']}", headers={"X-Mark": mark, "Cookie": f"k2think_session={mark}"})
         http.get(f"/v1/jobs/{mark}")
-        http.get(f"/{mark}")
+        http.get(f"/{mark}", params={"q": mark})
         for path in ("/health/live", "/health/ready"):
             http.get(path)
 
