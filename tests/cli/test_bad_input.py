@@ -156,16 +156,7 @@ def test_a_port_in_use() -> None:
 
 @pytest.mark.parametrize("command", [("--help",), ("keys", "list", "--json")])
 def test_a_full_output_is_told_in_one_line(cli: Cli, command: tuple[str, ...]) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            cli.command(*command),
-            env=cli.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    done = cli.run_into_full_disk(*command)
 
     assert done.returncode == 1
     assert done.stderr == "Error: the output could not be written: No space left on device\n"

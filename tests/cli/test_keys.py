@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +89,7 @@ def test_a_running_gateway_asks_for_the_key_that_was_made_and_takes_it(tmp_path:
 
 
 def test_a_key_that_cannot_be_shown_is_taken_back(cli: Cli) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            cli.command("keys", "create"),
-            env=cli.environment,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    done = cli.run_into_full_disk("keys", "create")
 
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()

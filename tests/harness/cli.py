@@ -49,6 +49,20 @@ class Cli:
             check=False,
         )
 
+    def run_into_full_disk(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command whose standard output takes nothing."""
+        with Path("/dev/full").open("w") as full:
+            return subprocess.run(
+                self.command(*arguments),
+                env=self.environment,
+                cwd=self.folder,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=COMMAND_TIMEOUT_S,
+                check=False,
+            )
+
     def json(self, *arguments: str, **more: str) -> Any:
         """Run a command with --json and return what it printed."""
         done = self.run(*arguments, "--json", **more)
